@@ -1,0 +1,1 @@
+"""Bytes to wire events, sans-IO: nothing in here waits, and nothing knows HTTP."""

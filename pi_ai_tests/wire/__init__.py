@@ -1,0 +1,1 @@
+"""Tests of the wire formats: bytes in, wire events out."""
