@@ -1,0 +1,399 @@
+"""What every API adapter is made of, and the one loop that drives them.
+
+An adapter turns a model, a context and options into one request (pure), and the bytes of the answer into typed
+events (sans-IO). It never touches a socket: :class:`Answer` drives it through the transport. A file in this
+folder reads top-down: options, request, parser, adapter. Adding an API: one file, and one line in
+``adapters/__init__.py``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
+
+import attrs
+
+from pi_ai.builder import MessageBuilder
+from pi_ai.errors import PiAIError, failure
+from pi_ai.events import StreamEvent, TextEndEvent, ThinkingEndEvent, ToolCallEndEvent
+from pi_ai.failures import http_failure, request_id
+from pi_ai.headers import identity_headers, merge_headers
+from pi_ai.text import decode_json, encode_json
+from pi_ai.transport import (
+    MAX_ERROR_BYTES,
+    Clocks,
+    Connections,
+    Exchange,
+    HttpRequest,
+    RetryPolicy,
+)
+from pi_ai.types import Attempt, Context, JSONObject, Model, RequestOptions, ResponseInfo, StreamOptions, Timeouts
+
+WireEventT = TypeVar("WireEventT")
+WireEventTntra = TypeVar("WireEventTntra", contravariant=True)
+OptionsT = TypeVar("OptionsT", bound=RequestOptions)
+T = TypeVar("T")
+
+_WHOLE = {"application/json", "application/problem+json", "text/html"}
+"""Media types that no event stream has: the body is read as one document."""
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+_ENDS = (TextEndEvent, ThinkingEndEvent, ToolCallEndEvent)
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """One request to an API, before hooks, client identity and encoding.
+
+    :ivar headers: all layers but the identity, merged; None removes a header of a lower layer.
+    :ivar body: the payload, JSON-ready.
+    """
+
+    url: str
+    headers: dict[str, str | None] = attrs.field(repr=False)
+    body: JSONObject
+
+
+class Decoder(Protocol[WireEventT]):
+    """Bytes to wire events: one piece in, the events that it completes out; any split gives the same events."""
+
+    def feed(self, data: bytes) -> list[WireEventT]:
+        """Take the next bytes of the body."""
+        ...
+
+    def close(self) -> list[WireEventT]:
+        """The body has ended: what is still complete."""
+        ...
+
+
+class Parser(Protocol[WireEventTntra]):
+    """Wire events to typed events, through a :class:`MessageBuilder`.
+
+    ``start`` is emitted in front of the first event of content, never alone: until then the request may be made
+    again, and nobody must see two starts (D10).
+
+    :ivar ended: the wire's own last event was seen; nothing more need be read. ``close()`` is called next.
+    :ivar proven: the wire's proof of completion was seen: ``close()`` will succeed, however the body ends
+        (reliability section 2).
+    """
+
+    ended: bool
+    proven: bool
+
+    def decode(self, event: WireEventTntra) -> JSONObject | None:
+        """The provider's event as JSON, None for one without meaning (a ping, the end marker).
+
+        :raises PiAIError: it is not JSON, or the provider reports an error outside of JSON.
+        """
+        ...
+
+    def feed(self, payload: JSONObject) -> list[StreamEvent]:
+        """What the provider's event means. Also takes a whole answer where a server did not stream (F27).
+
+        :raises PiAIError: the provider reports an error, or broke the protocol.
+        """
+        ...
+
+    def close(self) -> list[StreamEvent]:
+        """The answer has ended: the last events, ``done`` included. Called once.
+
+        :raises PiAIError: it is not complete (kind ``truncated``), or its stop reason is an error.
+        """
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class Call:
+    """One call with everything resolved: what an adapter is given.
+
+    :ivar options: of the adapter's own ``options_type``, with the key in place.
+    :ivar timeouts: without UNSET.
+    :ivar builder: made with the stream, so that its message is the stream's from the first moment.
+    """
+
+    model: Model
+    context: Context
+    options: Any
+    timeouts: Timeouts
+    connections: Connections
+    retry: RetryPolicy
+    builder: MessageBuilder
+
+
+class Adapter(ABC, Generic[OptionsT]):
+    """One API. Subclasses have no state of their own.
+
+    :cvar api: its id, the value of ``Model.api``. ``label``: its name in error texts.
+    :cvar options_type: the class of its own options.
+    """
+
+    api: ClassVar[str]
+    label: ClassVar[str]
+    options_type: type[OptionsT]
+
+    @abstractmethod
+    def lower(self, model: Model, context: Context, options: StreamOptions) -> OptionsT:
+        """Portable options to this API's own (pi's ``streamSimple``). Pure."""
+
+    @abstractmethod
+    def build_request(self, model: Model, context: Context, options: OptionsT) -> Request:
+        """The request for a conversation. Pure.
+
+        :raises PiAIError: there is no key, or the conversation cannot be expressed.
+        """
+
+    @abstractmethod
+    def decoder(self, options: OptionsT) -> Decoder[Any]:
+        """A fresh decoder of the API's framing."""
+
+    @abstractmethod
+    def parser(self, model: Model, options: OptionsT, builder: MessageBuilder, context: Context) -> Parser[Any]:
+        """A fresh parser that writes to ``builder``; ``context`` is what the request was made of."""
+
+    def hint(self, body: JSONObject, error_text: str) -> str | None:
+        """For a request that the provider refused as bad: what to change, where that can be told."""
+        return None
+
+    def events(self, call: Call) -> Answer:
+        """The source of a stream: one list of events a chunk of the wire."""
+        return Answer(self, call)
+
+
+class Answer:
+    """The source of a stream: the events of one call.
+
+    Requests are made until the first content event (the commit point, D10); what fails later is not made again.
+    """
+
+    def __init__(self, adapter: Adapter[Any], call: Call) -> None:
+        self._attempts = _Attempts(adapter, call)
+        self._reading: _Reading | None = None
+        # A hook may wait for something else than the network; then the stream's own scope has to end it.
+        self.abort = None if call.options.on_provider_stream_event else self._abort
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[list[StreamEvent]]:
+        return self._first() if self._reading is None else self._reading.events()
+
+    async def _first(self) -> list[StreamEvent]:
+        self._reading, events = await self._attempts.first()
+        return events
+
+    def _abort(self) -> None:
+        if self._reading is not None:
+            self._reading.clocks.abort()
+
+    async def aclose(self) -> None:
+        """Release the connection."""
+        if self._reading is not None:
+            await self._reading.exchange.aclose()
+
+
+class _Attempts:
+    """The requests of one call, up to the commit point."""
+
+    def __init__(self, adapter: Adapter[Any], call: Call) -> None:
+        self.adapter = adapter
+        self.call = call
+        self.made = 0
+
+    async def first(self) -> tuple[_Reading, list[StreamEvent]]:
+        """The attempt that is used, and its first events."""
+        call = self.call
+        built = self.adapter.build_request(call.model, call.context, call.options)
+        body = await _hook("on_payload", call.options.on_payload, built.body, call.model) or built.body
+        if "stream" in built.body:
+            body["stream"] = True  # whatever a hook did: this is how the answer is read
+        identity = identity_headers(call.model, call.options.identity, call.options.session_id)
+        request = HttpRequest(url=built.url, headers=merge_headers(identity, built.headers), body=encode_json(body))
+        clocks = Clocks(call.timeouts)
+        try:
+            return await call.retry.run(lambda: self._attempt(request, body, clocks), self._failed)
+        except PiAIError as error:
+            raise attrs.evolve(error.info, attempts=self.made).exception(error.text) from error.__cause__
+
+    async def _attempt(
+        self, request: HttpRequest, body: JSONObject, clocks: Clocks
+    ) -> tuple[_Reading, list[StreamEvent]]:
+        call, options = self.call, self.call.options
+        self.made += 1
+        call.builder.reset()
+        clocks.restart()
+        exchange = await call.connections.open(request, clocks, client=options.http_client, proxy=options.proxy)
+        reading = _Reading(self.adapter, call, exchange, clocks, self.made)
+        try:
+            if exchange.status == 202 or not 200 <= exchange.status < 300:  # 202: queued, nothing to stream
+                raise await self._refusal(exchange, body)
+            await _hook(
+                "on_response",
+                options.on_response,
+                ResponseInfo(status=exchange.status, headers=exchange.headers),
+                call.model,
+            )
+            events: list[StreamEvent] = []
+            while not events:
+                events = await reading.events()
+        except PiAIError as error:
+            await exchange.aclose()
+            raise reading.told(error) from error.__cause__
+        except BaseException:
+            await exchange.aclose()
+            raise
+        return reading, events
+
+    async def _refusal(self, exchange: Exchange, payload: JSONObject) -> PiAIError:
+        """The failure that an HTTP status and its body tell (F30)."""
+        model, key = self.call.model, self.call.options.api_key
+        try:
+            body = await exchange.read_up_to(MAX_ERROR_BYTES)
+        except PiAIError:
+            body = b""  # the status says enough
+        error = http_failure(
+            exchange.status,
+            exchange.headers,
+            body,
+            provider=model.provider,
+            api=model.api,
+            model=model.id,
+            secrets=[key] if key else [],
+        )
+        hint = self.adapter.hint(payload, error.text) if exchange.status in (400, 422) else None
+        if hint is None:
+            return error
+        return attrs.evolve(error.info, message=f"{error.info.message}; {hint}").exception(error.text)
+
+    def _failed(self, error: PiAIError, delay_s: float) -> None:
+        message = self.call.builder.message
+        message.attempts = [*(message.attempts or []), Attempt(error=error.info, delay_s=delay_s)]
+
+
+class _Reading:
+    """The answer of one attempt: chunks of the wire in, lists of events out."""
+
+    def __init__(self, adapter: Adapter[Any], call: Call, exchange: Exchange, clocks: Clocks, attempt: int) -> None:
+        self.exchange = exchange
+        self.attempt = attempt
+        self.finished = False
+        self.events_seen = 0
+        self.clocks = clocks
+        self._model = call.model
+        self._limit = call.options.max_output_bytes
+        self._max_body_bytes = call.options.max_body_bytes
+        self._observe = call.options.on_provider_stream_event
+        self._decoder = adapter.decoder(call.options)
+        self._parser = adapter.parser(call.model, call.options, call.builder, call.context)
+        self._failure: PiAIError | None = None
+        self._whole = _media_type(exchange) in _WHOLE
+
+    async def events(self) -> list[StreamEvent]:
+        """Read once, and say what it means; possibly nothing.
+
+        An error in the middle of a chunk is held back until the events before it have been taken.
+
+        :raises StopAsyncIteration: the answer has ended.
+        """
+        if self.finished:
+            raise StopAsyncIteration
+        if self._failure is not None:
+            raise self._failure
+        parser, observe = self._parser, self._observe
+        events: list[StreamEvent] = []
+        try:
+            if self._whole:
+                return await self._whole_answer()
+            wire_events, at_end = await self._read()
+            for wire_event in wire_events:
+                self.events_seen += 1
+                payload = parser.decode(wire_event)
+                if payload is not None:
+                    if observe is not None:
+                        await _hook("on_provider_stream_event", observe, payload, self._model)
+                    events += parser.feed(payload)
+                    self.clocks.progressed()
+                if parser.ended:
+                    break
+            if parser.ended or at_end:
+                events += self._end()
+            elif parser.proven or (events and isinstance(events[-1], _ENDS)):
+                self.clocks.content_ended()
+        except PiAIError as error:
+            self._failure = self.told(error)
+            if not events:
+                raise self._failure from error.__cause__
+        return events
+
+    async def _read(self) -> tuple[list[Any], bool]:
+        """The wire events of the next bytes, and whether these were the last."""
+        exchange = self.exchange
+        try:
+            data = await exchange.read()
+            if self._limit is not None and exchange.bytes_seen > self._limit:
+                raise failure("too_large", f"The answer is larger than max_output_bytes={self._limit}.", phase="stream")
+            if data:
+                return self._decoder.feed(data), False
+            wire_events = self._decoder.close()
+        except PiAIError:
+            if self._parser.proven:
+                return [], True  # the answer was complete; how its body ended does not matter (F24)
+            raise
+        if not exchange.bytes_seen:
+            raise failure("truncated", "The answer was empty.", text="Empty answer", phase="end", retryable=True)
+        return wire_events, True
+
+    def _end(self) -> list[StreamEvent]:
+        self.finished = self.exchange.complete = True
+        return self._parser.close()
+
+    async def _whole_answer(self) -> list[StreamEvent]:
+        """A server that did not stream: the answer, or an error, as one JSON document (F27), or a web page (F26)."""
+        self._whole = False
+        body = await self.exchange.read_all(self._max_body_bytes)
+        media_type = _media_type(self.exchange)
+        try:
+            payload = None if media_type == "text/html" else decode_json(body)
+        except ValueError:
+            payload = None
+        if not isinstance(payload, dict):
+            title = _TITLE.search(body.decode("utf-8", "replace"))
+            text = f"Expected an event stream, got {media_type}: {_excerpt(title[1].strip() if title else body)}"
+            raise failure("protocol", f"{text}. Check the base URL.", text=text, phase="stream")
+        return [*self._parser.feed(cast("JSONObject", payload)), *self._end()]
+
+    def told(self, error: PiAIError) -> PiAIError:
+        """An error with what this exchange knows: how far it came, and the provider's id for it."""
+        info = error.info
+        more = attrs.evolve(
+            info,
+            phase=info.phase or "stream",
+            request_id=info.request_id or request_id(self.exchange.headers),
+            attempts=self.attempt,
+            events_seen=self.events_seen,
+            bytes_seen=self.exchange.bytes_seen,
+        )
+        return more.exception(error.text)
+
+
+async def _hook(name: str, hook: Callable[..., Awaitable[T] | T] | None, *arguments: Any) -> T | None:
+    """Call a hook of the caller, sync or async; what it raises fails the request with its words (E12, F100)."""
+    if hook is None:
+        return None
+    try:
+        result = hook(*arguments)
+        return await result if inspect.isawaitable(result) else result
+    except Exception as error:
+        text = str(error) or type(error).__name__
+        raise failure("internal", f"The hook {name} raised {type(error).__name__}: {text}", text=text) from error
+
+
+def _media_type(exchange: Exchange) -> str:
+    return exchange.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _excerpt(body: bytes | str) -> str:
+    """At most 200 characters for an error message, control characters escaped (F11)."""
+    text = body if isinstance(body, str) else body.decode("utf-8", "replace")
+    return re.sub(r"[\x00-\x1f\x7f]", lambda found: repr(found[0])[1:-1], text[:200])

@@ -1,0 +1,1 @@
+"""Testing kit: servers that speak the real protocols on loopback."""
