@@ -1,0 +1,95 @@
+"""What the requests of all APIs have in common: where they go, the key, and settings from the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import attrs
+
+from pi_ai.errors import PiAIError, failure
+from pi_ai.headers import layer_headers
+from pi_ai.types import CacheRetention, Model, RequestOptions, StreamOptions
+from pi_ai.urls import host_of, is_loopback
+
+OptionsT = TypeVar("OptionsT", bound=RequestOptions)
+
+KEY_HEADERS = frozenset({"authorization", "cf-aig-authorization"})
+"""Headers that stand for a key when the caller gives them."""
+
+_PLACEHOLDER = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
+_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+
+
+def lowered(options_type: type[OptionsT], options: StreamOptions, **own: Any) -> OptionsT:
+    """Portable options as an API's own: what all APIs share is copied (O1).
+
+    :param own: the API's own options, and what replaces shared ones.
+    """
+    shared = {field.name: getattr(options, field.name) for field in attrs.fields(RequestOptions)}
+    return options_type(**{**shared, **own})
+
+
+def environment(name: str, env: Mapping[str, str] | None) -> str | None:
+    """A setting: from the call's own ``env``, then from the process; empty is unset (core section 17)."""
+    return (env or {}).get(name) or os.environ.get(name) or None
+
+
+def cache_retention(options: RequestOptions) -> CacheRetention:
+    """How long the prompt shall be cached: the option, else ``PI_CACHE_RETENTION=long``, else ``short``."""
+    if options.cache_retention is not None:
+        return options.cache_retention
+    return "long" if environment("PI_CACHE_RETENTION", options.env) == "long" else "short"
+
+
+def endpoint(model: Model, path: str, env: Mapping[str, str] | None) -> str:
+    """The URL of a request: the model's base URL, its ``{PLACEHOLDERS}`` filled from the environment, and a path.
+
+    :raises PiAIError: kind ``config``: a placeholder has no value, or the base URL is none (X7).
+    """
+
+    def fill(found: re.Match[str]) -> str:
+        value = environment(found[1], env)
+        if value is None:
+            raise _wrong_url(model, f"needs {found[1]}: set that environment variable, or pass env={{{found[1]!r}: …}}")
+        return quote(value, safe="")
+
+    url = _PLACEHOLDER.sub(fill, model.base_url)
+    _check_url(model, url)
+    return url.rstrip("/") + path
+
+
+def _check_url(model: Model, url: str) -> None:
+    if not url:
+        raise _wrong_url(model, "is empty: give the model or its provider one")
+    if not url.lower().startswith(("http://", "https://")) or not host_of(url):
+        raise _wrong_url(model, "must be http://… or https://… with a host")
+    if "@" in urlsplit(url).netloc:
+        raise _wrong_url(model, "must not hold a user or a password: use api_key or headers")
+    if _CONTROL.search(url):
+        raise _wrong_url(model, "must not hold blanks or control characters")
+
+
+def _wrong_url(model: Model, reason: str) -> PiAIError:
+    message = f"The base URL of model {model.provider}/{model.id} {reason}"
+    return failure("config", message, provider=model.provider, api=model.api, model=model.id)
+
+
+def bearer(model: Model, options: RequestOptions, header: str = "Authorization") -> dict[str, str | None]:
+    """The header with the key; none when the caller brings its own, or when a server on this machine needs none.
+
+    :raises PiAIError: kind ``auth``: there is no key (E13).
+    """
+    if options.api_key:
+        return {header: f"Bearer {options.api_key}"}
+    given = layer_headers(model.headers, options.headers)
+    if any(name.lower() in KEY_HEADERS and value and value.strip() for name, value in given.items()):
+        return {}
+    if is_loopback(host_of(model.base_url)):
+        return {}
+    text = f"No API key for provider: {model.provider}"
+    hint = f"{text}. Pass api_key=…, or set the environment variable of the provider"
+    raise failure("auth", hint, text=text, provider=model.provider, api=model.api, model=model.id, phase="auth")
