@@ -1,0 +1,223 @@
+"""One async streaming interface over every LLM API, on asyncio and trio.
+
+    async for event in stream(model, context):
+        ...
+
+Start with :func:`stream` and :func:`get_model`; see the README for the rest.
+"""
+
+from __future__ import annotations
+
+from pi_ai._version import __version__
+from pi_ai.adapters import get_api
+from pi_ai.builder import MessageBuilder
+from pi_ai.calls import (
+    complete,
+    complete_simple,
+    complete_sync,
+    get_model,
+    get_models,
+    get_providers,
+    stream,
+    stream_simple,
+)
+from pi_ai.errors import (
+    Aborted,
+    AuthError,
+    BadRequest,
+    ConfigError,
+    ConnectFailed,
+    ConnectTimeout,
+    ContentFiltered,
+    ContextOverflow,
+    Disconnected,
+    ErrorInfo,
+    ErrorKind,
+    FirstEventTimeout,
+    IdleTimeout,
+    InternalError,
+    NotFound,
+    OAuthError,
+    Overloaded,
+    PermissionDenied,
+    PiAIError,
+    ProgressTimeout,
+    ProtocolError,
+    QuotaExhausted,
+    RateLimited,
+    RequestTimeout,
+    ServerError,
+    TooLarge,
+    TotalTimeout,
+    Truncated,
+)
+from pi_ai.events import (
+    DoneEvent,
+    ErrorEvent,
+    StartEvent,
+    StreamEvent,
+    TextDeltaEvent,
+    TextEndEvent,
+    TextStartEvent,
+    ThinkingDeltaEvent,
+    ThinkingEndEvent,
+    ThinkingStartEvent,
+    ToolCallDeltaEvent,
+    ToolCallEndEvent,
+    ToolCallStartEvent,
+)
+from pi_ai.history import transform_messages
+from pi_ai.overflow import is_context_overflow, is_recoverable_length, is_retryable_assistant_error
+from pi_ai.pricing import calculate_cost
+from pi_ai.reasoning import clamp_level, supported_levels
+from pi_ai.registry import Registry
+from pi_ai.serialization import dumps, from_json, loads, to_json
+from pi_ai.streams import EventSink, EventStream, StreamBusyError, event_stream, open_event_channel
+from pi_ai.tokens import estimate_message_tokens
+from pi_ai.tools import ToolValidationError, validate_tool_arguments, validate_tool_call
+from pi_ai.types import (
+    AssistantMessage,
+    Attempt,
+    Attribution,
+    Context,
+    Cost,
+    CostTier,
+    Diagnostic,
+    Identity,
+    ImageContent,
+    Message,
+    Model,
+    ModelCost,
+    RequestOptions,
+    ResponseInfo,
+    StopReason,
+    StreamKeywords,
+    StreamOptions,
+    SystemMessage,
+    TextContent,
+    ThinkingContent,
+    ThinkingLevel,
+    Timeouts,
+    Tool,
+    ToolCall,
+    ToolResultMessage,
+    Usage,
+    UserMessage,
+    models_are_equal,
+)
+
+__all__ = [
+    "Aborted",
+    "AssistantMessage",
+    "Attempt",
+    "Attribution",
+    "AuthError",
+    "BadRequest",
+    "ConfigError",
+    "ConnectFailed",
+    "ConnectTimeout",
+    "ContentFiltered",
+    "Context",
+    "ContextOverflow",
+    "Cost",
+    "CostTier",
+    "Diagnostic",
+    "Disconnected",
+    "DoneEvent",
+    "ErrorEvent",
+    "ErrorInfo",
+    "ErrorKind",
+    "EventSink",
+    "EventStream",
+    "FirstEventTimeout",
+    "Identity",
+    "IdleTimeout",
+    "ImageContent",
+    "InternalError",
+    "Message",
+    "MessageBuilder",
+    "Model",
+    "ModelCost",
+    "NotFound",
+    "OAuthError",
+    "Overloaded",
+    "PermissionDenied",
+    "PiAIError",
+    "ProgressTimeout",
+    "ProtocolError",
+    "QuotaExhausted",
+    "RateLimited",
+    "Registry",
+    "RequestOptions",
+    "RequestTimeout",
+    "ResponseInfo",
+    "ServerError",
+    "StartEvent",
+    "StopReason",
+    "StreamBusyError",
+    "StreamEvent",
+    "StreamKeywords",
+    "StreamOptions",
+    "SystemMessage",
+    "TextContent",
+    "TextDeltaEvent",
+    "TextEndEvent",
+    "TextStartEvent",
+    "ThinkingContent",
+    "ThinkingDeltaEvent",
+    "ThinkingEndEvent",
+    "ThinkingLevel",
+    "ThinkingStartEvent",
+    "Timeouts",
+    "TooLarge",
+    "Tool",
+    "ToolCall",
+    "ToolCallDeltaEvent",
+    "ToolCallEndEvent",
+    "ToolCallStartEvent",
+    "ToolResultMessage",
+    "ToolValidationError",
+    "TotalTimeout",
+    "Truncated",
+    "Usage",
+    "UserMessage",
+    "__version__",
+    "calculate_cost",
+    "clamp_level",
+    "complete",
+    "complete_simple",
+    "complete_sync",
+    "dumps",
+    "estimate_message_tokens",
+    "event_stream",
+    "from_json",
+    "get_api",
+    "get_model",
+    "get_models",
+    "get_providers",
+    "is_context_overflow",
+    "is_recoverable_length",
+    "is_retryable_assistant_error",
+    "loads",
+    "models_are_equal",
+    "open_event_channel",
+    "stream",
+    "stream_simple",
+    "supported_levels",
+    "to_json",
+    "transform_messages",
+    "validate_tool_arguments",
+    "validate_tool_call",
+]
+
+
+def _show_public_names() -> None:
+    # Tracebacks and documentation show the public name, wherever a thing is defined. Data classes keep their module:
+    # typing.get_type_hints() looks up their annotations there.
+    for name in __all__:
+        value = globals()[name]
+        if getattr(value, "__module__", "").startswith("pi_ai.") and not hasattr(value, "__attrs_attrs__"):
+            value.__module__ = __name__
+
+
+_show_public_names()
