@@ -296,10 +296,10 @@ class _Reading:
 
         :raises StopAsyncIteration: the answer has ended.
         """
-        if self.finished:
-            raise StopAsyncIteration
         if self._failure is not None:
             raise self._failure
+        if self.finished:
+            raise StopAsyncIteration
         parser, observe = self._parser, self._observe
         events: list[StreamEvent] = []
         try:
@@ -335,14 +335,11 @@ class _Reading:
                 raise failure("too_large", f"The answer is larger than max_output_bytes={self._limit}.", phase="stream")
             if data:
                 return self._decoder.feed(data), False
-            wire_events = self._decoder.close()
+            return self._decoder.close(), True
         except PiAIError:
             if self._parser.proven:
                 return [], True  # the answer was complete; how its body ended does not matter (F24)
             raise
-        if not exchange.bytes_seen:
-            raise failure("truncated", "The answer was empty.", text="Empty answer", phase="end", retryable=True)
-        return wire_events, True
 
     def _end(self) -> list[StreamEvent]:
         self.finished = self.exchange.complete = True
