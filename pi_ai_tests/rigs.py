@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 
 from pi_ai import (
+    Context,
     EventStream,
     MessageBuilder,
     Model,
@@ -22,7 +23,6 @@ from pi_ai import (
     StreamEvent,
     Usage,
     UserMessage,
-    Context,
     event_stream,
     open_event_channel,
 )
@@ -147,7 +147,7 @@ class Rig:
             sink.end()
         except anyio.BrokenResourceError:
             pass
-        except Exception as error:  # noqa: BLE001 - the producer is ours, and says what happened to it
+        except Exception as error:
             sink.push(out.fail(str(error)))
         finally:
             self.released += 1
