@@ -1,8 +1,8 @@
 """The streaming contract: how ``async for event in stream(...)`` keeps its promises on asyncio and trio.
 
 The task that awaits the stream drives it: there is no background task, no task group, and no cancel scope that stays
-open between two awaits (S3). One ``pump`` takes one batch from the source, which is one read of the wire, and puts its
-events into a memory channel; they leave it one by one. The channel separates who drives from who consumes:
+open between two awaits (S3). One ``pump`` takes one batch of events from the source, which is one read of the wire,
+and puts it into a memory channel; its events leave one by one. The channel separates who drives from who consumes:
 ``result()`` in one task may drive while another iterates (S11).
 
 How a stream ends (S4-S9)::
@@ -50,6 +50,7 @@ CLOSE_TIMEOUT_S = 1.0
 RUN_LENGTH = 16
 """Most events handed out without a checkpoint (D5)."""
 
+_Batch: TypeAlias = Sequence[StreamEvent]
 _UPDATES = frozenset(cast("tuple[type, ...]", get_args(UpdateEvent)))
 
 
@@ -70,7 +71,7 @@ class EventStream(AsyncIterator[StreamEvent]):
     Made by ``stream()``, :func:`event_stream` and :func:`open_event_channel`.
     """
 
-    _channel: tuple[MemoryObjectSendStream[StreamEvent], MemoryObjectReceiveStream[StreamEvent]] | None = None
+    _channel: tuple[MemoryObjectSendStream[_Batch], MemoryObjectReceiveStream[_Batch]] | None = None
     _source: AsyncIterator[StreamEvent | Sequence[StreamEvent]] | None = None
     _opener: SourceOpener | None = None
     _finished = True
@@ -94,11 +95,13 @@ class EventStream(AsyncIterator[StreamEvent]):
         self._partial = partial
         self._model = model
         self._finished = False
-        self._closed = False
         self._aborted = False
         self._opened = False
         self._iterating = False
-        self._buffered = 0
+        self._closed = False
+        self._sent = 0  # batches in the channel
+        self._batch: _Batch = ()  # the one being read, and how far
+        self._next = 0
         self._run = 0
         self._terminal: TerminalEvent | None = None
         self._driving = False
@@ -131,20 +134,31 @@ class EventStream(AsyncIterator[StreamEvent]):
 
         :raises StreamBusyError: another task is iterating.
         """
+        if self._next < len(self._batch) and self._run < RUN_LENGTH and not self._iterating:
+            self._run += 1
+            self._next += 1
+            return self._batch[self._next - 1]
         if self._iterating:
             raise StreamBusyError
+        self._iterating = True
+        try:
+            return await self._await_event()
+        finally:
+            self._iterating = False
+
+    async def _await_event(self) -> StreamEvent:
         if self._closed:
             raise StopAsyncIteration
-        self._iterating = True
         try:
             if self._run >= RUN_LENGTH:
                 await self._checkpoint()
-            while not self._buffered:
-                if self._finished:
+            while self._next >= len(self._batch):
+                if self._sent:
+                    self._receive()
+                elif self._finished:
                     raise StopAsyncIteration
-                await (self._pump() if self._driving else self._drive())
-            self._run += 1
-            return self._take()
+                else:
+                    await (self._pump() if self._driving else self._drive())
         except StopAsyncIteration:
             raise
         except BaseException:
@@ -152,8 +166,9 @@ class EventStream(AsyncIterator[StreamEvent]):
             self._closed, self._iterating = True, False
             self._drop()
             raise
-        finally:
-            self._iterating = False
+        self._run += 1
+        self._next += 1
+        return self._batch[self._next - 1]
 
     async def result(self) -> AssistantMessage:
         """Drive the stream to its end, if nobody else does, and return the final message.
@@ -270,36 +285,40 @@ class EventStream(AsyncIterator[StreamEvent]):
         """Put a batch into the channel. A terminal event waits until the source is closed."""
         if not isinstance(batch, (list, tuple)):
             batch = (cast("StreamEvent", batch),)
-        for event in cast("Sequence[StreamEvent]", batch):
-            if type(event) in _UPDATES:
-                self._deliver(event)
-            elif isinstance(event, (DoneEvent, ErrorEvent)):
-                self._terminal = event
-                event.message.stop_reason = "pending"  # until it is delivered (S21)
-                break  # whatever a source says after its end is dropped (core E2)
-            else:
-                raise TypeError(f"the source of a stream must yield events, not {type(event).__name__}")
+        events = cast("_Batch", batch)
+        count = next((index for index, event in enumerate(events) if type(event) not in _UPDATES), len(events))
+        if count:
+            # `partial` would bring the message up to date, which only a reader pays for.
+            self._partial = cast("UpdateEvent", events[count - 1])._partial  # pyright: ignore[reportPrivateUsage]
+            self._send(events[:count])
+        if count < len(events):
+            last = events[count]  # whatever a source says after its end is dropped (core E2)
+            if not isinstance(last, (DoneEvent, ErrorEvent)):
+                raise TypeError(f"the source of a stream must yield events, not {type(last).__name__}")
+            self._terminal = last
+            last.message.stop_reason = "pending"  # until it is delivered (S21)
 
-    def _deliver(self, event: StreamEvent) -> None:
-        assert self._channel is not None
+    def _send(self, batch: _Batch) -> None:
         if not self._opened:
             self._opened = True
-            if not isinstance(event, (StartEvent, ErrorEvent)):
-                self._deliver(StartEvent(partial=self._partial))  # core E1
-        # `partial` would bring the message up to date, which only a reader pays for.
-        self._partial = event.message if isinstance(event, (DoneEvent, ErrorEvent)) else event._partial  # pyright: ignore[reportPrivateUsage]
-        self._channel[0].send_nowait(event)
-        self._buffered += 1
-
-    def _take(self) -> StreamEvent:
+            if not isinstance(batch[0], (StartEvent, ErrorEvent)):
+                batch = (StartEvent(partial=self._partial), *batch)  # core E1
         assert self._channel is not None
-        self._buffered -= 1
-        return self._channel[1].receive_nowait()
+        self._channel[0].send_nowait(batch)
+        self._sent += 1
+
+    def _receive(self) -> None:
+        assert self._channel is not None
+        self._batch, self._next = self._channel[1].receive_nowait(), 0
+        self._sent -= 1
 
     def _drop(self) -> None:
         """Forget what nobody will read; a task that is just waiting for an event still gets the last one (S9)."""
-        while self._buffered > self._iterating:
-            self._take()
+        while self._sent:
+            self._receive()
+        self._next = len(self._batch)
+        if self._iterating and self._batch and self._batch[-1] is self._terminal:
+            self._next -= 1
 
     async def _checkpoint(self) -> None:
         self._run = 0
@@ -329,7 +348,8 @@ class EventStream(AsyncIterator[StreamEvent]):
             message.duration_ms = round((time.monotonic() - self._born) * 1000)
         if self._channel is None:
             self._open_channel()
-        self._deliver(terminal)
+        self._partial = message
+        self._send((terminal,))
         self._terminal, self._finished = terminal, True
 
     def _failed(self, text: str, error: Exception | None = None, reason: Any = "error") -> TerminalEvent:
@@ -346,7 +366,7 @@ class EventStream(AsyncIterator[StreamEvent]):
         return ErrorEvent(reason, message)
 
     def _open_channel(self) -> None:
-        self._channel = channel = anyio.create_memory_object_stream[StreamEvent](math.inf)
+        self._channel = channel = anyio.create_memory_object_stream[_Batch](math.inf)
         _when_gone(self, channel[0].close, channel[1].close)
 
     def __del__(self) -> None:
