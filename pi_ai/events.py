@@ -14,11 +14,18 @@ date when the property is read (S22). It becomes the final message.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
 
 import attrs
 
 from pi_ai.types import AssistantMessage, ToolCall
+
+if TYPE_CHECKING:
+    from attrs import frozen as _event
+else:
+    # Frozen for type checkers. At run time nothing guards an event: the guard would triple the price of making one,
+    # and one is made for every piece of text.
+    from attrs import define as _event
 
 
 class PartialSource(Protocol):
@@ -34,7 +41,7 @@ class PartialSource(Protocol):
         ...
 
 
-@attrs.frozen
+@_event
 class _Update:
     _partial: AssistantMessage | PartialSource = attrs.field(
         factory=AssistantMessage, alias="partial", eq=False, repr=False, kw_only=True, metadata={"json": False}
@@ -47,14 +54,14 @@ class _Update:
         return source if isinstance(source, AssistantMessage) else source.message
 
 
-@attrs.frozen
+@_event
 class StartEvent(_Update):
     """The answer has begun."""
 
     type: ClassVar[Literal["start"]] = "start"
 
 
-@attrs.frozen
+@_event
 class TextStartEvent(_Update):
     """A text block begins; its text comes as deltas."""
 
@@ -62,7 +69,7 @@ class TextStartEvent(_Update):
     content_index: int
 
 
-@attrs.frozen
+@_event
 class TextDeltaEvent(_Update):
     """More text."""
 
@@ -71,7 +78,7 @@ class TextDeltaEvent(_Update):
     delta: str
 
 
-@attrs.frozen
+@_event
 class TextEndEvent(_Update):
     """A text block is complete; ``content`` is all of it."""
 
@@ -80,7 +87,7 @@ class TextEndEvent(_Update):
     content: str
 
 
-@attrs.frozen
+@_event
 class ThinkingStartEvent(_Update):
     """The model begins to think."""
 
@@ -88,7 +95,7 @@ class ThinkingStartEvent(_Update):
     content_index: int
 
 
-@attrs.frozen
+@_event
 class ThinkingDeltaEvent(_Update):
     """More of the thought."""
 
@@ -97,7 +104,7 @@ class ThinkingDeltaEvent(_Update):
     delta: str
 
 
-@attrs.frozen
+@_event
 class ThinkingEndEvent(_Update):
     """The thought is complete; ``content`` is all of it, or a placeholder for a redacted one."""
 
@@ -106,7 +113,7 @@ class ThinkingEndEvent(_Update):
     content: str
 
 
-@attrs.frozen
+@_event
 class ToolCallStartEvent(_Update):
     """A tool call begins; its arguments come as deltas of JSON text."""
 
@@ -114,7 +121,7 @@ class ToolCallStartEvent(_Update):
     content_index: int
 
 
-@attrs.frozen
+@_event
 class ToolCallDeltaEvent(_Update):
     """More of the arguments' JSON text. What can be read of them so far is in ``partial``."""
 
@@ -123,7 +130,7 @@ class ToolCallDeltaEvent(_Update):
     delta: str
 
 
-@attrs.frozen
+@_event
 class ToolCallEndEvent(_Update):
     """A tool call is complete. Check ``tool_call.arguments_error`` before running it."""
 
@@ -135,7 +142,7 @@ class ToolCallEndEvent(_Update):
 DoneReason: TypeAlias = Literal["stop", "length", "toolUse", "deferred"]
 
 
-@attrs.frozen
+@_event
 class DoneEvent:
     """The answer is complete. The last event."""
 
@@ -144,7 +151,7 @@ class DoneEvent:
     message: AssistantMessage
 
 
-@attrs.frozen
+@_event
 class ErrorEvent:
     """The answer failed or was aborted; what came before is kept in ``error``. The last event."""
 
