@@ -40,7 +40,7 @@ def read(adapter: Adapter[Any], model: Model, parts: Iterable[bytes], context: C
     """Feed pieces of a body to a fresh decoder and parser, as the driver does."""
     options = adapter.options_type()
     builder = MessageBuilder(model)
-    decoder, parser = adapter.decoder(options), adapter.parser(model, options, builder, context)
+    decoder, parser = adapter.decoder(options), adapter.parser(model, options, builder, context or Context())
     events: list[StreamEvent] = []
     error = None
     try:

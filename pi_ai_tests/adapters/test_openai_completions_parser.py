@@ -491,7 +491,7 @@ def test_what_comes_after_the_end_is_not_read() -> None:
 
 def test_the_start_is_held_back_until_there_is_content_D10() -> None:
     builder = MessageBuilder(model())
-    parser = ADAPTER.parser(model(), OPTIONS, builder)
+    parser = ADAPTER.parser(model(), OPTIONS, builder, Context())
     assert parser.feed(chunk(role="assistant", content="")) == []
     assert [event.type for event in parser.feed(chunk(content="Hi"))] == ["start", "text_start", "text_delta"]
 
@@ -509,7 +509,7 @@ def test_a_whole_answer_is_read_as_one_delta() -> None:
     }
     choices = [{"index": 0, "message": message, "finish_reason": "tool_calls"}]
     builder = MessageBuilder(model())
-    parser = ADAPTER.parser(model(), OPTIONS, builder)
+    parser = ADAPTER.parser(model(), OPTIONS, builder, Context())
     payload = {"id": "c", "object": "chat.completion", "choices": choices, "usage": {"prompt_tokens": 1}}
     events = [*parser.feed(payload), *parser.close()]
     check_grammar(events, ended=True)

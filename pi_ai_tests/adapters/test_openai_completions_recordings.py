@@ -14,7 +14,7 @@ import pytest
 from pi_ai.adapters.openai_completions import OpenAICompletions, OpenAICompletionsOptions
 from pi_ai.builder import MessageBuilder
 from pi_ai.errors import PiAIError
-from pi_ai.types import Model
+from pi_ai.types import Context, Model
 from pi_ai_tests.adapters.differences import RECORDINGS
 from pi_ai_tests.adapters.golden import check, differing
 from pi_ai_tests.adapters.reading import Read, pieces, read
@@ -128,7 +128,7 @@ def test_the_parser_also_takes_the_events_of_httpx_sse(meta: dict[str, Any], bod
     """D8: custom providers may read with ``aconnect_sse`` and feed our parsers."""
     response = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=body)
     builder = MessageBuilder(server(meta))
-    parser = ADAPTER.parser(server(meta), OpenAICompletionsOptions(), builder)
+    parser = ADAPTER.parser(server(meta), OpenAICompletionsOptions(), builder, Context())
     ending = None
     try:
         for event in httpx_sse.EventSource(response).iter_sse():
