@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import secrets
-import string
 from collections.abc import Mapping
-from itertools import count
 from typing import cast
 
+from pi_ai.adapters._answer import as_object, as_text, call_id
+from pi_ai.adapters._openai import PlainInput, arguments_json
 from pi_ai.builder import MessageBuilder, ToolCallBlock
 from pi_ai.events import StreamEvent
 from pi_ai.types import JSONObject
-
-_ID_CHARACTERS = string.ascii_lowercase + string.digits
 
 
 class ToolCalls:
@@ -42,16 +38,16 @@ class ToolCalls:
 
     def complete(self, events: list[StreamEvent]) -> None:
         """The answer is whole: so is the text that calls were made with, and its JSON can be closed."""
-        events += [call.block.delta(call.json_of("") + '"}') for call in self._calls if call.argument is not None]
+        events += [call.block.delta(call.plain.end()) for call in self._calls if call.plain is not None]
 
     def _take(self, delta: JSONObject, events: list[StreamEvent]) -> None:
-        custom = _mapping(delta.get("custom"))
-        function = custom or _mapping(delta.get("function"))
-        index, told, name = delta.get("index"), _text(delta.get("id")), _text(function.get("name"))
+        custom = as_object(delta.get("custom"))
+        function = custom or as_object(delta.get("function"))
+        index, told, name = delta.get("index"), as_text(delta.get("id")), as_text(function.get("name"))
         call = self._find(index, told, name)
         if call is None:
-            argument = self._arguments.get(name or "", "input") if custom else None
-            call = _Call(self._builder.add_tool_call(self._new_id(told), name or ""), told, argument)
+            plain = PlainInput(self._arguments.get(name or "", "input")) if custom else None
+            call = _Call(self._builder.add_tool_call(self._new_id(told), name or ""), told, plain)
             self._calls.append(call)
             events.append(call.block.start())
         if isinstance(index, int):
@@ -61,7 +57,9 @@ class ToolCalls:
             content.id, call.told = self._new_id(told), told
         if name and not content.name:
             content.name = name
-        if text := call.json_of(_text(custom.get("input"))) if custom else _json(function.get("arguments")):
+        given = as_text(custom.get("input"))
+        text = call.plain.piece(given) if given and call.plain else arguments_json(function.get("arguments"))
+        if text:
             events.append(call.block.delta(text))
 
     def _find(self, index: object, told: str | None, name: str | None) -> _Call | None:
@@ -83,51 +81,19 @@ class ToolCalls:
         return None if last is not None and name and last.block.content.name else last
 
     def _new_id(self, told: str | None) -> str:
-        """The server's id, made unique; if it gives none, one of ours: results are told apart by it (F81)."""
-        if not told:
-            return "call_" + "".join([secrets.choice(_ID_CHARACTERS) for _ in range(12)])
-        taken = {call.block.content.id for call in self._calls}
-        return next(new for n in count(1) if (new := told if n == 1 else f"{told}_{n}") not in taken)
+        return call_id(told, {call.block.content.id for call in self._calls})
 
 
 class _Call:
     """One call.
 
     :ivar told: the id that the server gave it, None until it does: then its id is made up.
-    :ivar argument: of a call with plain text: the argument that holds it.
+    :ivar plain: of a call that is made with plain text: what makes JSON of it.
     """
 
-    __slots__ = ("_opened", "argument", "block", "told")
+    __slots__ = ("block", "plain", "told")
 
-    def __init__(self, block: ToolCallBlock, told: str | None, argument: str | None) -> None:
+    def __init__(self, block: ToolCallBlock, told: str | None, plain: PlainInput | None) -> None:
         self.block = block
         self.told = told
-        self.argument = argument
-        self._opened = False
-
-    def json_of(self, text: str | None) -> str:
-        """A piece of plain text as a piece of the arguments' JSON."""
-        if text is None:
-            return ""
-        head = "" if self._opened else f'{{"{_escaped(self.argument or "")}":"'
-        self._opened = True
-        return head + _escaped(text)
-
-
-def _json(arguments: object) -> str:
-    """Some servers send arguments as an object instead of its JSON text."""
-    if isinstance(arguments, str):
-        return arguments
-    return json.dumps(arguments, ensure_ascii=False, separators=(",", ":")) if arguments else ""
-
-
-def _escaped(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[1:-1]
-
-
-def _mapping(value: object) -> JSONObject:
-    return cast("JSONObject", value) if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+        self.plain = plain

@@ -1,8 +1,8 @@
 """What servers of the chat completions API do differently, as data (openai-completions.md sections 3 and 4).
 
 ``Compat.of(model)`` gives every flag a value: what the model's ``compat`` says, else what is known about the vendor,
-else what OpenAI itself does. A vendor is recognised by the provider's id or by the *host name* of the base URL. A
-server on this machine or in a private network gets the safe profile: only what every server understands.
+else what OpenAI itself does. A server on this machine or in a private network gets the safe profile: only what every
+server understands.
 
 To support another vendor add a row to ``_VENDORS``; to support another difference add a flag to :class:`Compat`.
 """
@@ -14,10 +14,9 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
-from pi_ai.errors import failure
-from pi_ai.serialization import camel, from_json
+from pi_ai.adapters._compat import Vendor, told_flags, vendor_flags
 from pi_ai.types import JSONObject, Model
-from pi_ai.urls import host_of, is_host, is_local
+from pi_ai.urls import host_of, is_local
 
 ThinkingFormat: TypeAlias = Literal[
     "openai",
@@ -120,56 +119,16 @@ class Compat:
 
         :raises PiAIError: kind ``config``: a flag has a value that it cannot have.
         """
-        given = {_KEYS[key]: value for key, value in (model.compat or {}).items() if key in _KEYS and value is not None}
-        flags = {**detected(model), **_read(model, given)}
-        if flags.get("cache_control_format") == "anthropic" and "supportsLongCacheRetention" not in given:
+        told = told_flags(cls, model)
+        flags = {**detected(model), **told}
+        if flags.get("cache_control_format") == "anthropic" and "supports_long_cache_retention" not in told:
             # The marks have their own long lifetime; elsewhere strict servers refuse the fields of a long retention
             # that they do not know, so it is for the model to say so (section 7.2, better than the reference).
             flags["supports_long_cache_retention"] = True
         return cls(**flags)
 
 
-_KEYS: dict[str, str] = {
-    name: camel(field.name) for field in attrs.fields(Compat) for name in (field.name, camel(field.name))
-}
-"""Both spellings of each flag: JSON's."""
-
-
-def _read(model: Model, given: JSONObject) -> JSONObject:
-    if not given:
-        return {}
-    try:
-        read = from_json(Compat, given)
-    except ValueError as error:
-        text = f"compat of model {model.provider}/{model.id} cannot be used: {error}"
-        raise failure("config", text, provider=model.provider, api=model.api, model=model.id) from None
-    return {field.name: getattr(read, field.name) for field in attrs.fields(Compat) if camel(field.name) in given}
-
-
 # ── vendors ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@attrs.frozen(kw_only=True)
-class _Vendor:
-    """One row: who is meant, and what differs there.
-
-    :ivar ids: only models whose id begins with one of these. ``other_ids``: only those whose id does not.
-    """
-
-    name: str
-    flags: JSONObject
-    providers: tuple[str, ...] = ()
-    hosts: tuple[str, ...] = ()
-    ids: tuple[str, ...] = ("",)
-    other_ids: tuple[str, ...] = ()
-
-    def matches(self, model: Model, host: str) -> bool:
-        return (
-            (model.provider in self.providers or is_host(host, self.hosts))
-            and model.id.startswith(self.ids)
-            and not model.id.startswith(self.other_ids)
-        )
-
 
 # What almost every server but OpenAI's lacks, and what the small ones call the limit.
 _PLAIN: JSONObject = {"supports_store": False, "supports_developer_role": False}
@@ -187,7 +146,7 @@ SAFE: JSONObject = {
 # Rows name only what differs from OpenAI. Where several match, the first one that names a flag wins, so their order
 # is the precedence of thinking formats (section 4.2).
 _VENDORS = (
-    _Vendor(
+    Vendor(
         name="deepseek",
         providers=("deepseek",),
         hosts=("deepseek.com",),
@@ -198,25 +157,25 @@ _VENDORS = (
             "requires_reasoning_content_on_assistant_messages": True,
         },
     ),
-    _Vendor(
+    Vendor(
         name="zai",
         providers=("zai", "zai-coding-cn"),
         hosts=("api.z.ai", "open.bigmodel.cn"),
         flags={**_PLAIN, **_MAX_TOKENS, **_NO_EFFORT, "thinking_format": "zai"},
     ),
-    _Vendor(
+    Vendor(
         name="together",
         providers=("together",),
         hosts=("api.together.ai", "api.together.xyz"),
         flags={**_PLAIN, **_MAX_TOKENS, **_NO_EFFORT, "thinking_format": "together"},
     ),
-    _Vendor(
+    Vendor(
         name="ant-ling",
         providers=("ant-ling",),
         hosts=("api.ant-ling.com",),
         flags={**_PLAIN, **_MAX_TOKENS, **_NO_EFFORT, "thinking_format": "ant-ling"},
     ),
-    _Vendor(
+    Vendor(
         name="openrouter",
         providers=("openrouter",),
         hosts=("openrouter.ai",),
@@ -226,82 +185,78 @@ _VENDORS = (
             "session_affinity_format": "openrouter",
         },
     ),
-    _Vendor(
+    Vendor(
         name="openrouter-others",
         providers=("openrouter",),
         hosts=("openrouter.ai",),
         other_ids=("anthropic/", "openai/"),
         flags={"supports_developer_role": False},
     ),
-    _Vendor(
+    Vendor(
         name="openrouter-claude",
         providers=("openrouter",),
         ids=("anthropic/",),
         flags={"cache_control_format": "anthropic"},
     ),
-    _Vendor(
+    Vendor(
         name="vercel",
         hosts=("ai-gateway.vercel.sh",),
         flags={**_PLAIN, "thinking_format": "openrouter", "reports_reasoning_apart": True},
     ),
-    _Vendor(
+    Vendor(
         name="moonshot",
         providers=("moonshotai", "moonshotai-cn"),
         hosts=("api.moonshot.",),
         flags={**_PLAIN, **_MAX_TOKENS, **_NO_EFFORT},
     ),
-    _Vendor(
+    Vendor(
         name="cloudflare-workers",
         providers=("cloudflare-workers-ai",),
         hosts=("api.cloudflare.com",),
         flags=_PLAIN,
     ),
-    _Vendor(
+    Vendor(
         name="cloudflare-gateway",
         providers=("cloudflare-ai-gateway",),
         hosts=("gateway.ai.cloudflare.com",),
         flags={**_PLAIN, **_MAX_TOKENS, **_NO_EFFORT, "api_key_header": "cf-aig-authorization"},
     ),
-    _Vendor(
+    Vendor(
         name="nvidia",
         providers=("nvidia",),
         hosts=("integrate.api.nvidia.com",),
         flags={**_PLAIN, **_MAX_TOKENS, **_NO_EFFORT},
     ),
-    _Vendor(name="cerebras", providers=("cerebras",), hosts=("cerebras.ai",), flags=_PLAIN),
-    _Vendor(
+    Vendor(name="cerebras", providers=("cerebras",), hosts=("cerebras.ai",), flags=_PLAIN),
+    Vendor(
         name="xai",
         providers=("xai",),
         hosts=("api.x.ai",),
         flags={**_PLAIN, **_NO_EFFORT, "send_session_affinity_headers": True, "session_affinity_format": "xai"},
     ),
-    _Vendor(name="chutes", hosts=("chutes.ai",), flags={**_PLAIN, **_MAX_TOKENS}),
-    _Vendor(name="opencode", providers=("opencode",), hosts=("opencode.ai",), flags=_PLAIN),
-    _Vendor(name="opencode-go", providers=("opencode-go",), flags={"replay_reasoning_field": "reasoning_content"}),
+    Vendor(name="chutes", hosts=("chutes.ai",), flags={**_PLAIN, **_MAX_TOKENS}),
+    Vendor(name="opencode", providers=("opencode",), hosts=("opencode.ai",), flags=_PLAIN),
+    Vendor(name="opencode-go", providers=("opencode-go",), flags={"replay_reasoning_field": "reasoning_content"}),
     # From here on: hosts that the reference knows only through its catalogue (section 4.3).
-    _Vendor(
+    Vendor(
         name="fireworks",
         hosts=("api.fireworks.ai",),
         flags={**_PLAIN, "send_session_affinity_headers": True},
     ),
-    _Vendor(name="qwen", hosts=("aliyuncs.com",), flags={**_PLAIN, "thinking_format": "qwen"}),
-    _Vendor(name="kimi", hosts=("api.kimi.com",), flags={**_PLAIN, **_MAX_TOKENS}),
-    _Vendor(name="minimax", hosts=("api.minimax.io", "api.minimaxi.com"), flags={**_PLAIN, **_NO_EFFORT}),
-    _Vendor(name="huggingface", hosts=("router.huggingface.co",), flags={"supports_developer_role": False}),
-    _Vendor(name="ollama-cloud", hosts=("ollama.com",), flags=SAFE),
-    _Vendor(name="openai", providers=("openai",), flags={"tool_call_id_length": 40}),
-    _Vendor(name="openai-host", hosts=("api.openai.com",), flags={"supports_long_cache_retention": True}),
+    Vendor(name="qwen", hosts=("aliyuncs.com",), flags={**_PLAIN, "thinking_format": "qwen"}),
+    Vendor(name="kimi", hosts=("api.kimi.com",), flags={**_PLAIN, **_MAX_TOKENS}),
+    Vendor(name="minimax", hosts=("api.minimax.io", "api.minimaxi.com"), flags={**_PLAIN, **_NO_EFFORT}),
+    Vendor(name="huggingface", hosts=("router.huggingface.co",), flags={"supports_developer_role": False}),
+    Vendor(name="ollama-cloud", hosts=("ollama.com",), flags=SAFE),
+    Vendor(name="openai", providers=("openai",), flags={"tool_call_id_length": 40}),
+    Vendor(name="openai-host", hosts=("api.openai.com",), flags={"supports_long_cache_retention": True}),
 )
 
 
 def detected(model: Model) -> JSONObject:
     """What is known about the model's server without being told (section 4)."""
-    host = host_of(model.base_url)
-    flags: JSONObject = {**SAFE} if is_local(host) else {}
-    for vendor in reversed(_VENDORS):
-        if vendor.matches(model, host):
-            flags |= vendor.flags
-    return flags
+    safe = SAFE if is_local(host_of(model.base_url)) else {}
+    return {**safe, **vendor_flags(model, _VENDORS)}
 
 
 # ── ready-made profiles ──────────────────────────────────────────────────────────────────────────────────────
@@ -335,9 +290,7 @@ PROFILES: dict[str, JSONObject] = {
 """For ``Model(compat=PROFILES["vllm"])``: servers that cannot be told by their address, and vendors behind proxies."""
 
 
-# ── refused fields ───────────────────────────────────────────────────────────────────────────────────────────
-
-_REFUSED_FIELDS = {
+REFUSED_FIELDS = {
     "max_completion_tokens": '"maxTokensField": "max_tokens"',
     "prompt_cache_retention": '"supportsLongCacheRetention": false',
     "prompt_cache_key": '"promptCacheKeyMode": "disabled"',
@@ -347,15 +300,4 @@ _REFUSED_FIELDS = {
     "strict": '"supportsStrictMode": false',
     "store": '"supportsStore": false',
 }
-
-
-def refused_field_hint(body: JSONObject, error_text: str) -> str | None:
-    """For a request that was refused as bad (400, 422): the compat flag to set, where the server names a field.
-
-    :param body: the request's body. ``error_text``: the server's words.
-    """
-    sent = {*body, "strict", *(message["role"] for message in body["messages"])}
-    for field, flag in _REFUSED_FIELDS.items():
-        if field in sent and (f'"{field}"' in error_text or f"'{field}'" in error_text or f"`{field}`" in error_text):
-            return f"if this server does not know {field!r}, give the model compat={{{flag}}}"
-    return None
+"""Fields and roles that other servers may refuse, and the flag that leaves each out."""

@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
+from pi_ai.adapters._openai import only_adds_tools
 from pi_ai.adapters._openai_compat import Compat
 from pi_ai.adapters._openai_details import replayed_details
+from pi_ai.adapters._request import NO_OUTPUT, SEE_IMAGE
 from pi_ai.history import (
     IdRule,
     collapse,
@@ -39,8 +41,6 @@ REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text")
 """Where servers put the text of a thought; which one it was is kept as the thought's signature."""
 
 BRIDGE = "I have processed the tool results."
-SEE_IMAGE = "(see attached image)"
-NO_OUTPUT = "(no tool output)"
 IMAGES_FOLLOW = "Attached image(s) from tool result:"
 
 MAX_ID = 40
@@ -58,7 +58,7 @@ def messages_and_tools(
     if not compat.supports_mid_convo_system_messages:
         messages = collapse(messages)
     tools = current_tools(messages)
-    in_place = compat.supports_mid_convo_tool_additions and _only_adds(messages)
+    in_place = compat.supports_mid_convo_tool_additions and only_adds_tools(messages)
     if in_place:
         tools = current_tools(messages[:1])
     messages = transform_messages(messages, model, _ids(compat))
@@ -68,18 +68,6 @@ def messages_and_tools(
 def has_tool_history(messages: Sequence[JSONObject]) -> bool:
     """Whether converted messages hold a call or a result."""
     return any(message["role"] == "tool" or "tool_calls" in message for message in messages)
-
-
-def _only_adds(messages: Sequence[Message]) -> bool:
-    """Whether later system messages only add new tools, so that the first ones can stay as they are."""
-    names: set[str] = set()
-    for message in messages:
-        if isinstance(message, SystemMessage):
-            added = {tool.name for tool in message.tools_added or ()}
-            if message.tools_removed or names & added:
-                return False
-            names |= added
-    return True
 
 
 def _ids(compat: Compat) -> IdRule:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -12,13 +12,18 @@ import attrs
 
 from pi_ai.errors import PiAIError, failure
 from pi_ai.headers import layer_headers
-from pi_ai.types import CacheRetention, Model, RequestOptions, StreamOptions
+from pi_ai.types import CacheRetention, JSONObject, Model, RequestOptions, StreamOptions
 from pi_ai.urls import host_of, is_loopback
 
 OptionsT = TypeVar("OptionsT", bound=RequestOptions)
 
 KEY_HEADERS = frozenset({"authorization", "cf-aig-authorization"})
 """Headers that stand for a key when the caller gives them."""
+
+SEE_IMAGE = "(see attached image)"
+"""What stands in a tool result for its only content, an image."""
+NO_OUTPUT = "(no tool output)"
+"""What stands in a tool result that says nothing, where the API refuses an empty one."""
 
 _PLACEHOLDER = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
@@ -43,6 +48,16 @@ def cache_retention(options: RequestOptions) -> CacheRetention:
     if options.cache_retention is not None:
         return options.cache_retention
     return "long" if environment("PI_CACHE_RETENTION", options.env) == "long" else "short"
+
+
+def session_id(options: RequestOptions) -> str | None:
+    """The session, unless nothing of it shall be kept."""
+    return options.session_id if cache_retention(options) != "none" else None
+
+
+def cache_mark(retention: CacheRetention, *, supports_long: bool) -> JSONObject:
+    """Claude's ``cache_control``, which ends a cached prefix; not for retention ``none``."""
+    return {"type": "ephemeral", "ttl": "1h"} if retention == "long" and supports_long else {"type": "ephemeral"}
 
 
 def endpoint(model: Model, path: str, env: Mapping[str, str] | None) -> str:
@@ -78,18 +93,28 @@ def _wrong_url(model: Model, reason: str) -> PiAIError:
     return failure("config", message, provider=model.provider, api=model.api, model=model.id)
 
 
-def bearer(model: Model, options: RequestOptions, header: str = "Authorization") -> dict[str, str | None]:
-    """The header with the key; none when the caller brings its own, or when a server on this machine needs none.
+def credential(model: Model, options: RequestOptions, key_headers: Collection[str] = KEY_HEADERS) -> str | None:
+    """The key; None when the caller brings a header of its own, or when a server on this machine needs none.
 
+    :param key_headers: those that stand for a key, in lower case.
     :raises PiAIError: kind ``auth``: there is no key (E13).
     """
     if options.api_key:
-        return {header: f"Bearer {options.api_key}"}
+        return options.api_key
     given = layer_headers(model.headers, options.headers)
-    if any(name.lower() in KEY_HEADERS and value and value.strip() for name, value in given.items()):
-        return {}
+    if any(name.lower() in key_headers and value and value.strip() for name, value in given.items()):
+        return None
     if is_loopback(host_of(model.base_url)):
-        return {}
+        return None
     text = f"No API key for provider: {model.provider}"
     hint = f"{text}. Pass api_key=…, or set the environment variable of the provider"
     raise failure("auth", hint, text=text, provider=model.provider, api=model.api, model=model.id, phase="auth")
+
+
+def bearer(model: Model, options: RequestOptions, header: str = "Authorization") -> dict[str, str | None]:
+    """The header with the key as a bearer token, where one is needed.
+
+    :raises PiAIError: as :func:`credential`.
+    """
+    key = credential(model, options)
+    return {header: f"Bearer {key}"} if key else {}

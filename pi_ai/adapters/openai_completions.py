@@ -12,27 +12,27 @@ from typing import Any, Literal, cast
 
 import attrs
 from httpx_sse import ServerSentEvent
-from jiter import from_json
 
+from pi_ai.adapters._answer import AnswerParser, as_list, as_object, as_text, as_tokens
+from pi_ai.adapters._openai import cache_key, grammars, refused_field_hint, sampling
 from pi_ai.adapters._openai_calls import ToolCalls
-from pi_ai.adapters._openai_compat import AffinityFormat, Compat, refused_field_hint
+from pi_ai.adapters._openai_compat import REFUSED_FIELDS, AffinityFormat, Compat
 from pi_ai.adapters._openai_details import ReasoningDetails, is_detail
 from pi_ai.adapters._openai_messages import REASONING_FIELDS, function_tool, has_tool_history, messages_and_tools
 from pi_ai.adapters._openai_thinking import thinking_fields
-from pi_ai.adapters._request import bearer, cache_retention, endpoint, lowered
+from pi_ai.adapters._request import bearer, cache_mark, cache_retention, endpoint, lowered, session_id
 from pi_ai.adapters._think_tags import ThinkTags
 from pi_ai.adapters.base import Adapter, Request
 from pi_ai.builder import MessageBuilder, TextBlock, ThinkingBlock
-from pi_ai.errors import ErrorKind, PiAIError, failure
+from pi_ai.errors import ErrorKind, PiAIError
 from pi_ai.events import DoneReason, StreamEvent
-from pi_ai.failures import ProviderWords, error_in, provider_words, stream_failure
+from pi_ai.failures import error_in
 from pi_ai.headers import copilot_headers, layer_headers
 from pi_ai.history import current_tools, transcript
 from pi_ai.pricing import apply_provider_cost
 from pi_ai.reasoning import clamp_level
-from pi_ai.text import decode_json
 from pi_ai.tokens import fit_max_tokens
-from pi_ai.tools import Grammar, grammar, strict_parameters
+from pi_ai.tools import Grammar, strict_parameters
 from pi_ai.types import (
     CacheRetention,
     Context,
@@ -68,9 +68,6 @@ class OpenAICompletionsOptions(RequestOptions):
 
 # ── request ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-MAX_CACHE_KEY = 64
-"""Characters of ``prompt_cache_key``."""
-
 _AFFINITY_HEADERS: Mapping[AffinityFormat, tuple[str, ...]] = {
     "openai": ("session_id", "x-client-request-id", "x-session-affinity"),
     "openai-nosession": ("x-client-request-id", "x-session-affinity"),
@@ -83,7 +80,7 @@ def _headers(
     model: Model, compat: Compat, context: Context, options: OpenAICompletionsOptions
 ) -> dict[str, str | None]:
     """All headers but the client's identity, from low to high (section 8)."""
-    session = options.session_id if cache_retention(options) != "none" else None
+    session = session_id(options)
     affinity = _AFFINITY_HEADERS[compat.session_affinity_format] if compat.send_session_affinity_headers else ()
     return layer_headers(
         {
@@ -101,15 +98,17 @@ def _headers(
 def _body(model: Model, compat: Compat, context: Context, options: OpenAICompletionsOptions) -> JSONObject:
     """The body, its fields in the order of section 2; where sampling parameters name a field, they win."""
     retention = cache_retention(options)
-    grammars = _grammars(current_tools(transcript(context)), compat)
-    messages, tools = messages_and_tools(model, compat, context, {name: g.argument for name, g in grammars.items()})
+    constraints = grammars(current_tools(transcript(context)), supported=compat.supports_openai_grammar_tools)
+    messages, tools = messages_and_tools(
+        model, compat, context, {name: found.argument for name, found in constraints.items()}
+    )
     limit = options.max_tokens if options.max_tokens and options.max_tokens > 0 else None
 
     body: JSONObject = {
         "model": model.id,
         "messages": messages,
         "stream": True,
-        **_cache(model, compat, retention, options.session_id),
+        **_cache(model, compat, options),
     }
     if compat.supports_usage_in_streaming:
         body["stream_options"] = {"include_usage": True}
@@ -120,13 +119,13 @@ def _body(model: Model, compat: Compat, context: Context, options: OpenAIComplet
     if options.temperature is not None:
         body["temperature"] = options.temperature
     if tools:
-        body["tools"] = [_tool(tool, grammars.get(tool.name), compat) for tool in tools]
+        body["tools"] = [_tool(tool, constraints.get(tool.name), compat) for tool in tools]
         if compat.zai_tool_stream:
             body["tool_stream"] = True
     elif compat.requires_tools_with_tool_history and has_tool_history(messages):
         body["tools"] = []
     if options.tool_choice is not None:
-        body["tool_choice"] = _tool_choice(options.tool_choice, grammars)
+        body["tool_choice"] = _tool_choice(options.tool_choice, constraints)
     if compat.vllm_priority is not None:
         body["priority"] = compat.vllm_priority
     body |= thinking_fields(model, compat, options.reasoning_effort, max_tokens=limit, budgets=options.thinking_budgets)
@@ -137,17 +136,18 @@ def _body(model: Model, compat: Compat, context: Context, options: OpenAIComplet
         body["providerOptions"] = {"gateway": gateway}
     if compat.cache_control_format == "anthropic" and retention != "none":
         _mark_for_cache(body, compat, retention)
-    return body | _sampling(model, options)
+    return body | sampling(model, options.reasoning_effort, options)
 
 
-def _cache(model: Model, compat: Compat, retention: CacheRetention, session_id: str | None) -> JSONObject:
+def _cache(model: Model, compat: Compat, options: OpenAICompletionsOptions) -> JSONObject:
     """The session's cache key, and a long life of the cache (section 7.2)."""
-    long = retention == "long" and compat.supports_long_cache_retention
+    long = cache_retention(options) == "long" and compat.supports_long_cache_retention
     known = long or host_of(model.base_url) == "api.openai.com"
     wanted = {"enabled": True, "disabled": False, "auto": known}[compat.prompt_cache_key_mode]
+    key = cache_key(options)
     fields: JSONObject = {}
-    if session_id and retention != "none" and wanted:
-        fields["prompt_cache_key"] = session_id[:MAX_CACHE_KEY]
+    if key and wanted:
+        fields["prompt_cache_key"] = key
     if long:
         fields["prompt_cache_retention"] = "24h"
     return fields
@@ -155,9 +155,7 @@ def _cache(model: Model, compat: Compat, retention: CacheRetention, session_id: 
 
 def _mark_for_cache(body: JSONObject, compat: Compat, retention: CacheRetention) -> None:
     """Mark where the cached prefix may end: after the prompt, the tools, and the last text (section 7.1)."""
-    marker = {"type": "ephemeral"}
-    if retention == "long" and compat.supports_long_cache_retention:
-        marker["ttl"] = "1h"
+    marker = cache_mark(retention, supports_long=compat.supports_long_cache_retention)
     messages: list[JSONObject] = body["messages"]
     for message in messages:
         if message["role"] in ("system", "developer") and _mark_text(message, marker):
@@ -183,13 +181,6 @@ def _mark_text(message: JSONObject, marker: JSONObject) -> bool:
     return False
 
 
-def _grammars(tools: list[Tool], compat: Compat) -> dict[str, Grammar]:
-    """The tools that are called with plain text in a grammar, where the server can do that (section 6.7)."""
-    if not compat.supports_openai_grammar_tools:
-        return {}
-    return {tool.name: found for tool in tools if (found := grammar(tool)) is not None}
-
-
 def _tool(tool: Tool, constraint: Grammar | None, compat: Compat) -> JSONObject:
     if constraint is not None:
         rule = {"syntax": constraint.syntax, "definition": constraint.definition}
@@ -207,25 +198,15 @@ def _tool(tool: Tool, constraint: Grammar | None, compat: Compat) -> JSONObject:
     return function_tool(tool, parameters=strict, strict=True)
 
 
-def _tool_choice(choice: Any, grammars: Mapping[str, Grammar]) -> Any:
+def _tool_choice(choice: Any, constraints: Mapping[str, Grammar]) -> Any:
     match choice:
         case "any":
             return "required"
         case {"type": "tool", "name": name}:
-            kind = "custom" if name in grammars else "function"
+            kind = "custom" if name in constraints else "function"
             return {"type": kind, kind: {"name": name}}
         case _:
             return choice
-
-
-def _sampling(model: Model, options: OpenAICompletionsOptions) -> JSONObject:
-    """Sampling parameters: the model's, those of the level, the caller's; later ones win by key (O2)."""
-    by_level = model.sampling_params_by_thinking_level or {}
-    return {
-        **(model.sampling_params or {}),
-        **by_level.get(options.reasoning_effort or "off", {}),
-        **(options.sampling_params or {}),
-    }
 
 
 # ── answer ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -249,7 +230,7 @@ _FAILURES: Mapping[str, tuple[ErrorKind, bool]] = {
 """Finish reasons that are failures: the kind, and whether trying again may help. All others are unknown words."""
 
 
-class OpenAICompletionsParser:
+class OpenAICompletionsParser(AnswerParser):
     """Chunks to events: one thought, one text and any number of calls, in the order in which they begin (section 9).
 
     Blocks end when the answer does: some servers take turns between thought, text and calls.
@@ -260,13 +241,8 @@ class OpenAICompletionsParser:
     def __init__(
         self, model: Model, compat: Compat, builder: MessageBuilder, arguments: Mapping[str, str] | None = None
     ) -> None:
-        self.ended = False
-        self.proven = False
-        self._model = model
+        super().__init__(model, builder)
         self._compat = compat
-        self._builder = builder
-        self._message = builder.message
-        self._started = False
         self._known: Any = self  # the model of the last chunk, once the id is known, too
         self._text: TextBlock | None = None
         self._plain: TextBlock | None = None  # the same, unless thoughts have to be looked for in it
@@ -287,20 +263,7 @@ class OpenAICompletionsParser:
         if data.startswith("[DONE]"):
             self.ended = True
             return None
-        try:
-            chunk = _decoded(data)
-        except ValueError as error:
-            if event.event == "error":
-                raise self._told(provider_words(data)) from None
-            raise self._failure(
-                "protocol",
-                f"The server sent an event that is not JSON ({error}): {data[:200]!r}",
-                text="Could not parse provider stream event",
-                phase="stream",
-            ) from error
-        if event.event == "error":
-            raise self._told(provider_words(chunk))
-        return cast("JSONObject", chunk) if isinstance(chunk, dict) else None
+        return self._json(event.event, data)
 
     def feed(self, payload: JSONObject) -> list[StreamEvent]:
         """What a chunk means; also takes a whole answer that was not streamed (section 9.2)."""
@@ -329,10 +292,7 @@ class OpenAICompletionsParser:
             events = self._delta(delta)
         if finish:
             events += self._finished(finish)
-        if events and not self._started:
-            self._started = True
-            events.insert(0, self._builder.start())
-        return events
+        return self._begun(events)
 
     def close(self) -> list[StreamEvent]:
         """End the answer (section 9.7)."""
@@ -341,7 +301,12 @@ class OpenAICompletionsParser:
         if self._failed:
             raise self._bad_end(finish or "")
         if finish is None:
-            self._assume_completion()
+            self._assume_completion(
+                "finish_reason",
+                declared=not self._compat.supports_finish_reason or self._compat.completion_proof == "eof",
+                flag='"supportsFinishReason": false',
+                text="Stream ended without finish_reason",
+            )
         reason = _STOP_REASONS[finish.lower()] if finish else "stop"
         if reason == "stop" and self._calls.any:
             reason = "toolUse"  # some servers say "stop" after calls, too
@@ -370,7 +335,7 @@ class OpenAICompletionsParser:
             self._detail(details, events, silent=bool(thought))
         if content := delta.get("content"):
             self._content(content, events)
-        if refusal := _text(delta.get("refusal")):
+        if refusal := as_text(delta.get("refusal")):
             self._refused = True
             self._say(refusal, events)
         if calls := delta.get("tool_calls"):
@@ -389,7 +354,7 @@ class OpenAICompletionsParser:
         return ""
 
     def _detail(self, details: Any, events: list[StreamEvent], *, silent: bool) -> None:
-        valid = [detail for detail in _list(details) if is_detail(detail)]
+        valid = [detail for detail in as_list(details) if is_detail(detail)]
         if not valid:
             return
         if self._details is None:
@@ -399,7 +364,7 @@ class OpenAICompletionsParser:
 
     def _content(self, content: Any, events: list[StreamEvent]) -> None:
         if content.__class__ is not str:
-            for part in _list(content):
+            for part in as_list(content):
                 self._part(part, events)
         elif self._tags is None:
             self._say(content, events)
@@ -446,10 +411,10 @@ class OpenAICompletionsParser:
         """The first id, and the first model that is not the one that was asked for."""
         message = self._message
         if message.response_id is None:
-            message.response_id = _text(payload.get("id"))
+            message.response_id = as_text(payload.get("id"))
         name = payload.get("model")
         if message.response_model is None and name != self._model.id:
-            message.response_model = _text(name)
+            message.response_model = as_text(name)
         if message.response_id is not None:
             self._known = name
 
@@ -484,13 +449,9 @@ class OpenAICompletionsParser:
         if words is not None:
             self._seal()
             raise self._told(words)
-        self._count(_mapping(payload.get("x_groq")).get("usage"))
+        self._count(as_object(payload.get("x_groq")).get("usage"))
 
     # ── failures ─────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _told(self, words: ProviderWords) -> PiAIError:
-        model = self._model
-        return stream_failure(words, provider=model.provider, api=model.api, model=model.id)
 
     def _bad_end(self, finish: str) -> PiAIError:
         kind, retryable = _FAILURES.get(finish.lower(), ("protocol", False))
@@ -499,34 +460,6 @@ class OpenAICompletionsParser:
             f"The provider ended the answer for the reason {finish[:100]!r}, which is no ending that can be used."
         )
         return self._failure(kind, sentence, text=text, phase="end", provider_code=finish, retryable=retryable)
-
-    def _assume_completion(self) -> None:
-        """There was no finish reason: go on only where that is declared to be normal (reliability section 2)."""
-        compat = self._compat
-        if compat.supports_finish_reason and compat.completion_proof is None:
-            what = "before it was complete" if self._message.content else "without any content"
-            raise self._failure(
-                "truncated",
-                f"The answer ended {what}: no finish_reason came. If this server never sends one, give the model "
-                'compat={"supportsFinishReason": false}',
-                text="Stream ended without finish_reason",
-                phase="end",
-                retryable=True,
-            )
-        if not self.ended:
-            self._message.completion = "assumed"
-
-    def _failure(self, kind: ErrorKind, sentence: str, **fields: Any) -> PiAIError:
-        model = self._model
-        return failure(kind, sentence, provider=model.provider, api=model.api, model=model.id, **fields)
-
-
-def _decoded(data: str) -> Any:
-    """The shortest way for what is plain JSON; what jiter refuses is judged again, and in better words."""
-    try:
-        return from_json(data.encode(), allow_inf_nan=False)
-    except ValueError:
-        return decode_json(data)
 
 
 def _first(choices: Any) -> JSONObject | None:
@@ -538,21 +471,9 @@ def _first(choices: Any) -> JSONObject | None:
     return None
 
 
-def _mapping(value: object) -> JSONObject:
-    return cast("JSONObject", value) if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return cast("list[Any]", value) if isinstance(value, list) else []
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
 def _joined(thinking: object) -> str:
     """The text of a part of Mistral's thought: a text, or a list of text parts."""
-    return _text(thinking) or "".join([_text(_mapping(part).get("text")) or "" for part in _list(thinking)])
+    return as_text(thinking) or "".join([as_text(as_object(part).get("text")) or "" for part in as_list(thinking)])
 
 
 def _usage(raw: JSONObject, *, apart: bool) -> Usage:
@@ -561,13 +482,13 @@ def _usage(raw: JSONObject, *, apart: bool) -> Usage:
     :param apart: the completion is known not to include the thoughts. Otherwise the vendor's total tells. Counts of
         thoughts alone do not: they often are estimates of another tokeniser, and larger than the completion.
     """
-    prompt, completion = _tokens(raw.get("prompt_tokens")), _tokens(raw.get("completion_tokens"))
-    details = _mapping(raw.get("prompt_tokens_details"))
+    prompt, completion = as_tokens(raw.get("prompt_tokens")), as_tokens(raw.get("completion_tokens"))
+    details = as_object(raw.get("prompt_tokens_details"))
     counts = (details.get("cached_tokens"), raw.get("prompt_cache_hit_tokens"), raw.get("cached_tokens"))
-    cache_read = _tokens(next((count for count in counts if count is not None), 0))
-    cache_write = _tokens(details.get("cache_write_tokens"))
-    reasoning = _tokens(_mapping(raw.get("completion_tokens_details")).get("reasoning_tokens"))
-    total = _tokens(raw.get("total_tokens"))
+    cache_read = as_tokens(next((count for count in counts if count is not None), 0))
+    cache_write = as_tokens(details.get("cache_write_tokens"))
+    reasoning = as_tokens(as_object(raw.get("completion_tokens_details")).get("reasoning_tokens"))
+    total = as_tokens(raw.get("total_tokens"))
     if apart or total == prompt + completion + reasoning or (not total and reasoning > completion):
         completion += reasoning
     usage = Usage(
@@ -580,14 +501,6 @@ def _usage(raw: JSONObject, *, apart: bool) -> Usage:
     # Not the vendor's number: they disagree on what it contains.
     usage.total_tokens = usage.input + usage.output + usage.cache_read + usage.cache_write
     return usage
-
-
-MAX_TOKENS = 2**53
-"""More tokens than this are no count."""
-
-
-def _tokens(value: object) -> int:
-    return int(value) if isinstance(value, (int, float)) and 0 < value < MAX_TOKENS else 0
 
 
 # ── adapter ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -637,10 +550,11 @@ class OpenAICompletions(Adapter[OpenAICompletionsOptions]):
         :param context: the conversation, for the arguments of tools that are called with plain text.
         """
         compat = Compat.of(model)
-        tools = current_tools(transcript(context))
-        arguments = {name: found.argument for name, found in _grammars(tools, compat).items()}
+        constraints = grammars(current_tools(transcript(context)), supported=compat.supports_openai_grammar_tools)
+        arguments = {name: found.argument for name, found in constraints.items()}
         return OpenAICompletionsParser(model, compat, builder, arguments)
 
     def hint(self, body: JSONObject, error_text: str) -> str | None:
         """The compat flag to set, where the server names a field that it does not know (section 4.3)."""
-        return refused_field_hint(body, error_text)
+        sent = {*body, "strict", *(message["role"] for message in body["messages"])}
+        return refused_field_hint(sent, REFUSED_FIELDS, error_text)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+import anyio
 import attrs
 import pytest
 
@@ -21,15 +23,28 @@ from pi_ai.adapters.base import Adapter, Request
 from pi_ai.builder import MessageBuilder
 from pi_ai.errors import PiAIError, failure
 from pi_ai.events import ErrorEvent, StreamEvent
+from pi_ai.failures import request_id
 from pi_ai.headers import identity_headers, merge_headers
 from pi_ai.serialization import from_json, to_json
 from pi_ai.text import decode_json, encode_json
+from pi_ai.transport import HttpRequest
 from pi_ai.types import Context, Model, RequestOptions, StreamOptions
+from pi_ai_tests.adapters.differences import EVERYWHERE
 from pi_ai_tests.adapters.reading import pieces
 from pi_ai_tests.data import goldens
+from pi_ai_tests.google_account import service_account_file
 
-LEFT_OUT = ("user-agent", "content-length", "host", "connection", "accept-encoding")
-"""Headers that goldens do not hold."""
+LEFT_OUT = (
+    *("user-agent", "content-length", "host", "connection", "accept-encoding"),
+    "anthropic-dangerous-direct-browser-access",
+    "x-amz-date",
+)
+"""Headers that goldens do not hold, and one that only browsers need."""
+
+_SIGNATURE = re.compile(r"(AWS4-HMAC-SHA256 Credential=[^/]+/)[^/]+(/[^,]+).*")
+"""A signature of AWS; goldens hold its scope without the date."""
+
+_ACCOUNT = "$SERVICE_ACCOUNT_FILE"
 
 EVENT_FIELDS = ("type", "contentIndex", "delta", "content", "toolCall", "reason")
 """What is compared of an event. ``partialArguments`` may lag behind, in pi as here."""
@@ -71,40 +86,63 @@ def call_of(adapter: Adapter[Any], golden: dict[str, Any]) -> Call:
     """The call as objects, its options lowered where the golden's are portable."""
     model, context = from_json(Model, golden["model"]), from_json(Context, golden["context"])
     given = golden["options"]
-    secret = {"api_key": given.get("apiKey"), "env": given.get("env")}  # never read from JSON
+    secret = {"api_key": given.get("apiKey"), "env": environment(given)}  # never read from JSON
     if golden["mode"] == "stream":
         return Call(model, context, attrs.evolve(from_json(adapter.options_type, given), **secret))
     portable = attrs.evolve(from_json(StreamOptions, given), **secret)
     return Call(model, context, adapter.lower(model, context, portable))
 
 
+def environment(given: dict[str, Any]) -> dict[str, str] | None:
+    """The ``env`` among given options; where it names a service account, there is one."""
+    env = given.get("env")
+    if not env or _ACCOUNT not in env.values():
+        return env
+    return {name: service_account_file() if value == _ACCOUNT else value for name, value in env.items()}
+
+
 # ── the request ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def request_differences(adapter: Adapter[Any], golden: dict[str, Any]) -> dict[str, str]:
-    """The places in which the first request differs, and how."""
+def request_differences(adapter: Adapter[Any], golden: dict[str, Any], *, authorized: bool = False) -> dict[str, str]:
+    """The places in which the first request differs, and how.
+
+    :param authorized: compare what leaves, with its signature.
+    """
     expected = golden["expected"]
+    if (golden.get("control") or {}).get("abort") == "before":
+        return {}
     try:
         call = call_of(adapter, golden)
         built = adapter.build_request(call.model, call.context, call.options)
     except PiAIError as error:
-        same = not expected.get("requests") and error.text == expected["message"].get("errorMessage")
+        told = expected.get("throws") or expected["message"].get("errorMessage")
+        same = not expected.get("requests") and error.text == told
         return {} if same else {"refused": error.text}
     if not expected.get("requests"):
         return {"refused": "it was not"}
-    wanted = expected["requests"][0]
-    return {
+    wanted, merged = expected["requests"][0], (golden.get("control") or {}).get("mergePayload", {})
+    if authorized:
+        request = HttpRequest(url=built.url, headers=merge_headers(built.headers), body=encode_json(built.body))
+        request = anyio.run(adapter.authorize, request, call.model, call.options)
+        built = attrs.evolve(built, url=request.url, headers=dict(request.headers))
+    found = {
         **dict(differing("url", normal_url(built.url), normal_url(wanted["url"]))),
-        **dict(differing("headers", sent_headers(call, built), wanted["headers"])),
-        **dict(differing("body", sent_body(built), wanted["body"])),
+        **dict(differing("headers", sent_headers(call, built), kept(wanted["headers"]))),
+        **dict(differing("body", {**sent_body(built), **merged}, wanted["body"])),
     }
+    return unlisted(golden, found)
 
 
 def sent_headers(call: Call, built: Request) -> dict[str, str]:
     """The headers of a request as goldens write them."""
     identity = identity_headers(call.model, call.options.identity, call.options.session_id)
-    headers = {name.lower(): value for name, value in merge_headers(identity, built.headers).items()}
-    return {name: value for name, value in headers.items() if name not in LEFT_OUT}
+    return kept({name.lower(): value for name, value in merge_headers(identity, built.headers).items()})
+
+
+def kept(headers: dict[str, str]) -> dict[str, str]:
+    """The headers that are compared."""
+    return {name: _SIGNATURE.sub(r"\1<date>\2", value) for name, value in headers.items() if name not in LEFT_OUT}
 
 
 def sent_body(built: Request) -> Any:
@@ -113,9 +151,10 @@ def sent_body(built: Request) -> Any:
 
 
 def normal_url(url: str) -> str:
-    """Host names are one whatever their case."""
+    """Host names are one whatever their case; ``beta=true`` is an SDK's."""
     parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.lower()))
+    query = parts.query if parts.query != "beta=true" else ""
+    return urlunsplit(parts._replace(netloc=parts.netloc.lower(), query=query))
 
 
 # ── the answer ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -131,13 +170,31 @@ def answer_differences(adapter: Adapter[Any], golden: dict[str, Any]) -> dict[st
     if "errorMessage" in golden.get("loose", ()):
         wanted["errorMessage"] = outcome.message.get("errorMessage")
     events = [{key: event[key] for key in EVENT_FIELDS if key in event} for event in expected["events"]]
-    return {**dict(differing("events", outcome.events, events)), **dict(differing("message", outcome.message, wanted))}
+    ours, theirs = (loosened(golden, pair) for pair in ([outcome.events, outcome.message], [events, wanted]))
+    found = {**dict(differing("events", ours[0], theirs[0])), **dict(differing("message", ours[1], theirs[1]))}
+    return unlisted(golden, found)
+
+
+def loosened(golden: dict[str, Any], value: Any) -> Any:
+    """JSON data without the words of a JSON parser, where the golden's are JavaScript's."""
+    if "argumentsError" not in golden.get("loose", ()):
+        return value
+    if isinstance(value, list):
+        return [loosened(golden, item) for item in value]
+    if isinstance(value, dict):
+        said = {key: loosened(golden, item) for key, item in value.items()}
+        if "argumentsError" in said:
+            said["argumentsError"] = said["argumentsError"].partition("Received arguments:")[2]
+        return said
+    return value
 
 
 def replay(adapter: Adapter[Any], call: Call, response: dict[str, Any], *, abort: bool = False) -> Outcome:
     """Feed a response to the adapter's decoder and parser, and end as the driver does."""
     builder = MessageBuilder(call.model, timestamp=0)
     events: list[StreamEvent] = []
+    headers = response.get("headers", {})
+    adapter.answered(builder.message, headers)
     try:
         for batch in _batches(adapter, call, response, builder, abort=abort):
             events += batch
@@ -145,6 +202,8 @@ def replay(adapter: Adapter[Any], call: Call, response: dict[str, Any], *, abort
         message = builder.interrupt()
         message.stop_reason = "aborted" if abort else "error"
         message.error_message = error.text
+        if note := adapter.diagnose(attrs.evolve(error.info, request_id=request_id(headers))):
+            message.add_diagnostic(note)
         events.append(ErrorEvent(message.stop_reason, message))
     message = to_json(builder.message)
     for diagnostic in message.get("diagnostics", ()):
@@ -205,6 +264,12 @@ def check(found: dict[str, str], known: tuple[tuple[str, ...], str] | None, name
     assert not news, f"{name} differs:\n" + "\n".join(news)
     stale = [outer for outer in explained if not any(_lies_in(place, outer) for place in found)]
     assert not stale, f"{name} does not differ any more in {', '.join(stale)}: take that out of differences.py"
+
+
+def unlisted(golden: dict[str, Any], found: dict[str, str]) -> dict[str, str]:
+    """What differs in a golden without what differs in all of its API."""
+    everywhere = EVERYWHERE.get(golden["api"], ((), ""))[0]
+    return {place: how for place, how in found.items() if not any(_lies_in(place, outer) for outer in everywhere)}
 
 
 def of_parts(known: tuple[tuple[str, ...], str] | None, *parts: str) -> tuple[tuple[str, ...], str] | None:

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
-from pi_ai.adapters._openai_compat import PROFILES, Compat, refused_field_hint
+from pi_ai.adapters._openai_compat import PROFILES, Compat
 from pi_ai.adapters.openai_completions import OpenAICompletions, OpenAICompletionsOptions
 from pi_ai.errors import ConfigError
 from pi_ai.types import Context, Model, UserMessage
@@ -327,5 +327,5 @@ def test_a_long_retention_can_come_from_the_environment(monkeypatch: pytest.Monk
 )
 def test_a_refused_field_names_the_flag_to_set(text: str, flag: str | None) -> None:
     sent = body(model(reasoning=True), Context([], system_prompt="x"), max_tokens=1)
-    hint = refused_field_hint(sent, text)
+    hint = OpenAICompletions().hint(sent, text)
     assert (flag in hint) if flag and hint else hint is flag
