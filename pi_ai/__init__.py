@@ -10,16 +10,26 @@ from __future__ import annotations
 
 from pi_ai._version import __version__
 from pi_ai.adapters import get_api
+from pi_ai.auth.base import Auth, AuthStatus
+from pi_ai.auth.config_values import PiAiDeprecationWarning, clear_config_value_cache
+from pi_ai.auth.oauth.config import OAuthConfig
 from pi_ai.builder import MessageBuilder
 from pi_ai.calls import (
     complete,
     complete_simple,
     complete_sync,
+    get_available,
     get_model,
     get_models,
+    get_provider,
     get_providers,
+    register_api,
+    register_provider,
     stream,
+    stream_api,
     stream_simple,
+    unregister_apis,
+    unregister_provider,
 )
 from pi_ai.errors import (
     Aborted,
@@ -69,10 +79,20 @@ from pi_ai.events import (
 from pi_ai.history import transform_messages
 from pi_ai.overflow import is_context_overflow, is_recoverable_length, is_retryable_assistant_error
 from pi_ai.pricing import calculate_cost
+from pi_ai.providers.base import Provider
+from pi_ai.providers.config import ProviderConfig, ProviderConfigError, ProviderModelConfig
+from pi_ai.providers.dynamic import RefreshContext, RefreshResult, discover_openai_models
 from pi_ai.reasoning import clamp_level, supported_levels
 from pi_ai.registry import Registry
 from pi_ai.serialization import dumps, from_json, loads, to_json
-from pi_ai.streams import EventSink, EventStream, StreamBusyError, event_stream, open_event_channel
+from pi_ai.streams import (
+    EventSink,
+    EventStream,
+    StreamBusyError,
+    create_assistant_message_event_stream,
+    event_stream,
+    open_event_channel,
+)
 from pi_ai.tokens import estimate_message_tokens
 from pi_ai.tools import ToolValidationError, validate_tool_arguments, validate_tool_call
 from pi_ai.types import (
@@ -111,7 +131,9 @@ __all__ = [
     "AssistantMessage",
     "Attempt",
     "Attribution",
+    "Auth",
     "AuthError",
+    "AuthStatus",
     "BadRequest",
     "ConfigError",
     "ConnectFailed",
@@ -139,14 +161,22 @@ __all__ = [
     "Model",
     "ModelCost",
     "NotFound",
+    "OAuthConfig",
     "OAuthError",
     "Overloaded",
     "PermissionDenied",
     "PiAIError",
+    "PiAiDeprecationWarning",
     "ProgressTimeout",
     "ProtocolError",
+    "Provider",
+    "ProviderConfig",
+    "ProviderConfigError",
+    "ProviderModelConfig",
     "QuotaExhausted",
     "RateLimited",
+    "RefreshContext",
+    "RefreshResult",
     "Registry",
     "RequestOptions",
     "RequestTimeout",
@@ -184,16 +214,21 @@ __all__ = [
     "__version__",
     "calculate_cost",
     "clamp_level",
+    "clear_config_value_cache",
     "complete",
     "complete_simple",
     "complete_sync",
+    "create_assistant_message_event_stream",
+    "discover_openai_models",
     "dumps",
     "estimate_message_tokens",
     "event_stream",
     "from_json",
     "get_api",
+    "get_available",
     "get_model",
     "get_models",
+    "get_provider",
     "get_providers",
     "is_context_overflow",
     "is_recoverable_length",
@@ -201,11 +236,16 @@ __all__ = [
     "loads",
     "models_are_equal",
     "open_event_channel",
+    "register_api",
+    "register_provider",
     "stream",
+    "stream_api",
     "stream_simple",
     "supported_levels",
     "to_json",
     "transform_messages",
+    "unregister_apis",
+    "unregister_provider",
     "validate_tool_arguments",
     "validate_tool_call",
 ]

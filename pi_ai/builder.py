@@ -20,6 +20,7 @@ The long form, for wires on which blocks interleave: ``block = out.add_text()``,
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 from pi_ai.events import (
@@ -190,6 +191,7 @@ class MessageBuilder:
         self.model = model
         self._blocks: list[Block] = []
         self._message = AssistantMessage(api=model.api, provider=model.provider, model=model.id)
+        self._count: Callable[[], Usage] | None = None
         if timestamp is not None:
             self._message.timestamp = timestamp
 
@@ -199,6 +201,7 @@ class MessageBuilder:
         for block in self._blocks:
             if block.open:
                 block.sync()
+        self._settle_usage()
         return self._message
 
     # ── one block at a time ──────────────────────────────────────────────────────────────────────────────────
@@ -246,6 +249,7 @@ class MessageBuilder:
     def finish(self, reason: DoneReason) -> list[StreamEvent]:
         """End the message: closes open blocks (core E6), then ``done``."""
         events = self.close_blocks()
+        self._settle_usage()
         self._message.stop_reason = reason
         events.append(DoneEvent(reason, self._message))
         return events
@@ -293,6 +297,15 @@ class MessageBuilder:
         calculate_cost(self.model, usage)
         self._message.usage = usage
 
+    def defer_usage(self, count: Callable[[], Usage]) -> None:
+        """For providers that tell the usage with every chunk: it is counted when somebody reads it, and at the end."""
+        self._count = count
+
+    def _settle_usage(self) -> None:
+        if self._count is not None:
+            count, self._count = self._count, None
+            self.set_usage(count())
+
     def note(self, type: str, **details: Any) -> None:  # noqa: A002
         """Add a diagnostic: something was repaired or ignored (core D2)."""
         self._message.add_diagnostic(Diagnostic(type=type, details=details or None))
@@ -303,6 +316,7 @@ class MessageBuilder:
         self._blocks.clear()
         message.content = []
         message.usage = Usage()
+        self._count = None
         message.response_id = message.response_model = message.raw_stop_reason = None
         message.diagnostics = None
 
@@ -312,4 +326,5 @@ class MessageBuilder:
             if block.open:
                 block.open = False
                 block.interrupt()
+        self._settle_usage()
         return self._message

@@ -35,6 +35,8 @@ from pi_ai.errors import PiAIError, failure
 from pi_ai.events import DoneEvent, ErrorEvent, StreamEvent, TextDeltaEvent, ThinkingDeltaEvent
 from pi_ai.providers import local
 from pi_ai.providers.catalogue import provider_records
+from pi_ai.providers.extensions import Extensions, sources_of
+from pi_ai.registry import current
 from pi_ai.serialization import dumps
 from pi_ai.streams import EventStream
 from pi_ai.types import (
@@ -87,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         args = _parser().parse_args(argv)
+        _load_extensions(args.extensions)
         run: Callable[[argparse.Namespace], int] = args.run
         return run(args)
     except KeyboardInterrupt:
@@ -104,6 +107,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pi-ai", description="Talk to any LLM API from the command line.")
     parser.add_argument("--version", action="version", version=f"pi-ai {__version__}")
+    parser.add_argument(
+        "-e",
+        "--extension",
+        dest="extensions",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a Python file that registers providers; repeatable",
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, command in _COMMANDS.items():
         subparser = commands.add_parser(
@@ -112,6 +124,60 @@ def _parser() -> argparse.ArgumentParser:
         subparser.set_defaults(run=command.run, usage_error=subparser.error)
         command.arguments(subparser)
     return parser
+
+
+def _load_extensions(files: Sequence[str]) -> None:
+    """Load extensions for this command.
+
+    :raises PiAIError: one cannot be loaded, or registers what cannot be.
+    """
+    if not files:
+        return
+    extensions = Extensions(source for file in files for source in sources_of(file))
+    errors = [*anyio.run(extensions.load).errors, *extensions.bind(current())]
+    if errors:
+        raise failure("config", "; ".join(f"{error.path}: {error.error}" for error in errors))
+
+
+# ── pi-ai models ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _models_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--provider", metavar="ID", help="only the models of this provider")
+    add("--search", metavar="TEXT", help="only models with this text in their provider, id or name")
+    add("--available", action="store_true", help="only models of providers that have a key, or need none")
+    add("--json", action="store_true", help="print each model as one line of JSON")
+
+
+def _models(args: argparse.Namespace) -> int:
+    registry = current()
+    try:
+        found = registry.get_models(args.provider)
+    except LookupError as error:
+        raise failure("config", f"{error}") from None
+    if args.available:
+        found = [model for model in found if registry.has_configured_auth(model.provider)]
+    if args.search:
+        words = args.search.lower()
+        found = [model for model in found if words in f"{model.provider}/{model.id} {model.name}".lower()]
+    _reconfigure(sys.stdout, encoding="utf-8" if args.json else None, errors="backslashreplace")
+    width = max((len(f"{model.provider}/{model.id}") for model in found), default=0)
+    for model in found:
+        _print(_escaped(dumps(model) if args.json else _model_line(model, width)) + "\n")
+    if problem := registry.get_error():
+        _say(problem)
+    return OK
+
+
+def _model_line(model: Model, width: int) -> str:
+    cost = model.cost
+    abilities = [*(["thinking"] if model.reasoning else []), *(["images"] if "image" in model.input else [])]
+    name = f"{model.provider}/{model.id}".ljust(width)
+    line = (
+        f"{name}  {model.context_window:>9,} tokens  ${cost.input:g} in, ${cost.output:g} out  {', '.join(abilities)}"
+    )
+    return line.rstrip()
 
 
 # ── pi-ai stream ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -352,5 +418,6 @@ def _discard_output() -> None:
 
 
 _COMMANDS = {
+    "models": _Command("list the models that are known", _models_arguments, _models),
     "stream": _Command("send a prompt, and print the answer as it arrives", _stream_arguments, _stream),
 }

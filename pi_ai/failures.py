@@ -374,7 +374,7 @@ def _hint(text: str) -> str:
 
 
 _CREDENTIAL = (
-    r"((?:api[_-]?key|authorization)[\\\"']*\s*[:=]\s*[\\\"']*(?:bearer\s+)?|\b(?:key|token|secret|password)=)[^\s&\"'\\<>,;}]+"
+    r"((?:api[_-]?key|authorization|x-amz-security-token)[\\\"']*\s*[:=]\s*[\\\"']*(?:bearer\s+)?|\b(?:key|token|secret|password)=)[^\s&\"'\\<>,;}]+"
     r"|(\bbearer\s+)[\w.~+/=-]{8,}"
     r"|\b(?:sk|pk|rk)-[\w-]{16,}|\bAIza[\w-]{30,}|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\beyJ[\w-]{8,2000}\.[\w-]{8,2000}\.?[\w-]*"
     r"|\b(?:gsk|hf|xai|nvapi|pplx|ghp|gho|ghu|github_pat)[_-]\w{16,}"

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypeVar, Unpack, overload
 
 import attrs
 
 from pi_ai.adapters import get_api
-from pi_ai.auth.env import AUTHENTICATED, get_env_api_key
+from pi_ai.adapters.custom import Api, CustomApi, StreamFunction
+from pi_ai.auth.base import Auth, AuthStatus
+from pi_ai.auth.config_values import ConfigValues
+from pi_ai.auth.env import agent_dir
 from pi_ai.builder import MessageBuilder
+from pi_ai.errors import ConfigError
 from pi_ai.providers.base import Provider
-from pi_ai.providers.catalogue import get_model, get_models, get_providers
+from pi_ai.providers.catalogue import completing_ids
+from pi_ai.providers.collection import Providers, models_of
+from pi_ai.providers.composed import Reading
+from pi_ai.providers.config import ProviderConfig, ProviderKeywords
+from pi_ai.providers.dynamic import Access, Refresh, RefreshResult, get_json
 from pi_ai.providers.local import LocalProvider
+from pi_ai.providers.models_json import NAME
 from pi_ai.streams import EventSource, EventStream
 from pi_ai.types import (
     DEFAULT_TIMEOUTS,
@@ -30,7 +43,13 @@ from pi_ai.types import (
     Timeouts,
 )
 
-_current: ContextVar[Registry | None] = ContextVar("pi_ai_registry", default=None)
+StreamFunctionT = TypeVar("StreamFunctionT", bound=StreamFunction)
+
+IN_AGENT_DIR = Path("~/.pi/agent") / NAME
+"""Stands for ``models.json`` in the folder that is shared with pi, wherever that is."""
+
+_entered: ContextVar[tuple[Registry, ...]] = ContextVar("pi_ai_registries", default=())
+"""The registries that are open in a context, the innermost one last."""
 
 
 class Registry:
@@ -43,6 +62,11 @@ class Registry:
     :param timeouts: clocks for all calls; a model's and a call's own win.
     :param http_client: an ``httpx.AsyncClient`` (or ``httpx2``) for all calls; never closed by pi_ai.
     :param proxy: URL of a proxy for all calls, ``""`` for none. Default: the environment's.
+    :param models_path: the user's ``models.json``, None for none. Default: the one that is shared with pi.
+    :param allow_commands: whether config values may be shell commands (D19).
+    :param legacy_env_names: whether ``api_key="MY_KEY"`` means ``"$MY_KEY"`` in code, with a warning (R58).
+
+    A registry begins with what is registered in the default one at the moment.
     """
 
     def __init__(
@@ -52,50 +76,201 @@ class Registry:
         timeouts: Timeouts | None = None,
         http_client: HttpClient | None = None,
         proxy: str | None = None,
+        models_path: str | os.PathLike[str] | None = IN_AGENT_DIR,
+        allow_commands: bool = True,
+        legacy_env_names: bool = True,
     ) -> None:
         self._max_connections = max_connections
         self._timeouts = (timeouts or Timeouts()).or_else(DEFAULT_TIMEOUTS)
         self._http_client = http_client
         self._proxy = proxy
-        self._providers: dict[str, Provider] = {"local": LocalProvider()}
         self._connections: Any = None
-        self._outer: list[Registry | None] = []
+        if models_path is IN_AGENT_DIR:
+            models_path = agent_dir() / NAME
+        self._providers = Providers(
+            LocalProvider(),
+            models_path=None if models_path is None else Path(models_path),
+            reading=Reading(
+                file=ConfigValues(allow_commands=allow_commands),
+                code=ConfigValues(allow_commands=allow_commands, old_names=legacy_env_names),
+            ),
+            like=_default and _default._providers,
+        )
+        self._apis: list[_RegisteredApi] = list(_default._apis) if _default else []
+        self._runtime_keys: dict[str, str] = {}
 
     async def __aenter__(self) -> Self:
         from pi_ai.transport import Connections, RetryBudget
 
-        if not self._outer:
+        if self._connections is None:
             self._connections = Connections(max_connections=self._max_connections, budget=RetryBudget())
-        self._outer.append(_current.get())
-        _current.set(self)
+        await self._connections.__aenter__()
+        _entered.set((*_entered.get(), self))
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        _current.set(self._outer.pop())
-        if not self._outer:
-            connections, self._connections = self._connections, None
-            await connections.aclose()
+        registries = list(_entered.get())
+        if self in registries:  # not so where another task entered
+            del registries[len(registries) - 1 - registries[::-1].index(self)]
+            _entered.set(tuple(registries))
+        await self._connections.__aexit__(exc_type, exc, tb)
 
     # ── models ───────────────────────────────────────────────────────────────────────────────────────────────
 
+    @completing_ids
     def get_model(self, provider: str, id: str) -> Model:  # noqa: A002 - pi's name
         """A model by provider and id.
 
         :raises LookupError: there is none; the message names the closest ones.
         """
-        own = self._providers.get(provider)
-        return own.get_model(id) if own is not None else get_model(provider, id)
+        return self._providers.find(provider).get_model(id)
+
+    def find(self, provider: str, id: str) -> Model | None:  # noqa: A002
+        """A model by provider and id; None: there is none."""
+        try:
+            return self.get_model(provider, id)
+        except LookupError:
+            return None
 
     def get_models(self, provider: str | None = None) -> list[Model]:
-        """All models, or those of one provider."""
-        own = [model for name, entry in self._providers.items() if provider in (None, name) for model in entry.models()]
-        return own if provider in self._providers else [*get_models(provider), *own]
+        """All models, or those of one provider. A provider whose models cannot be had adds none (R100).
+
+        :raises LookupError: there is no such provider.
+        """
+        names = self.get_providers() if provider is None else [provider]
+        return [model for name in names for model in models_of(self._providers.find(name))]
+
+    get_all = get_models
+
+    def get_available(self) -> list[Model]:
+        """The models of all providers that are configured. Cheap, as :meth:`get_provider_auth_status`."""
+        return [
+            model for name in self.get_providers() if self.has_configured_auth(name) for model in self.get_models(name)
+        ]
+
+    # ── providers ────────────────────────────────────────────────────────────────────────────────────────────
 
     def get_providers(self) -> list[str]:
-        """The ids of all providers."""
-        return [*get_providers(), *self._providers]
+        """The ids of all providers: the built-in ones first (R13)."""
+        return self._providers.ids()
+
+    def get_provider(self, name: str) -> Provider | None:
+        """A provider as it is now; None: there is none."""
+        return self._providers.get(name)
+
+    @overload
+    def register_provider(self, provider: Provider, /) -> None: ...
+    @overload
+    def register_provider(
+        self, name: str, config: ProviderConfig | Mapping[str, Any] | None = None, /, **fields: Unpack[ProviderKeywords]
+    ) -> None: ...
+    def register_provider(
+        self, name: str | Provider, config: ProviderConfig | Mapping[str, Any] | None = None, /, **fields: Any
+    ) -> None:
+        """Register a provider, or change one; see :func:`pi_ai.register_provider`."""
+        if isinstance(name, Provider):
+            self._providers.register_object(name)
+        else:
+            _expect("the id of a provider", name, str, 'register_provider("my-provider", base_url="…", …)')
+            self._providers.register(name, ProviderConfig.of(config, **fields))
+
+    def unregister_provider(self, name: str) -> None:
+        """Take back all registrations of a provider; see :func:`pi_ai.unregister_provider`."""
+        self._providers.unregister(name)
+
+    def get_error(self) -> str | None:
+        """What is wrong with ``models.json`` and with single providers, for people; None: nothing (R91)."""
+        return "\n\n".join(self._providers.errors()) or None
+
+    async def refresh(
+        self, providers: Iterable[str] | None = None, *, allow_network: bool = True, force: bool = False
+    ) -> RefreshResult:
+        """Read ``models.json`` again, and have providers find their models that do so at run time (R87, R98).
+
+        Cancelled: lists that have been found stay.
+
+        :param providers: ids; None: all.
+        :param allow_network: False: only bring back the lists that were kept.
+        :param force: ask for a fresh list, however new the old one is.
+        :returns: what went wrong; nothing of that is raised.
+        :raises LookupError: there is no such provider.
+        """
+        from pi_ai.transport import Connections
+
+        self._providers.reload()
+        access = Access(
+            is_configured=self.has_configured_auth,
+            authenticate=lambda provider: self._authenticate(provider, StreamOptions()),
+            get_json=partial(
+                get_json,
+                connections=self._connections or Connections(),
+                timeouts=self._timeouts,
+                client=self._http_client,
+                proxy=self._proxy,
+            ),
+        )
+        return await Refresh(self._providers, providers, access, force=force).run(allow_network=allow_network)
+
+    # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def set_runtime_api_key(self, provider: str, key: str) -> None:
+        """Use a key for a provider from now on, in this registry only: above all but a call's own (R105)."""
+        self._runtime_keys[provider] = key
+
+    def remove_runtime_api_key(self, provider: str) -> None:
+        """Forget it."""
+        self._runtime_keys.pop(provider, None)
+
+    def has_configured_auth(self, provider: str) -> bool:
+        """Whether requests to a provider will find a credential; see :meth:`get_provider_auth_status`."""
+        return self.get_provider_auth_status(provider).configured
+
+    def get_provider_auth_status(self, provider: str) -> AuthStatus:
+        """Whether a provider is configured, and how that is known (R101, R103).
+
+        Cheap: no network, no command is run. A provider that does not exist is not configured.
+        """
+        if provider in self._runtime_keys:
+            return AuthStatus(configured=True, source="runtime")
+        return (self._providers.get(provider) or Provider()).auth_status()
+
+    async def _authenticate(self, provider: Provider, options: RequestOptions) -> Auth | None:
+        """What authenticates a request: the call's own key, the one of :meth:`set_runtime_api_key`, else what the
+        provider has (R105).
+        """
+        key = options.api_key or self._runtime_keys.get(provider.id)
+        return Auth(api_key=key) if key else await provider.authenticate(options.env)
+
+    # ── APIs ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @overload
+    def register_api(
+        self, api: str, /, *, source_id: str | None = None
+    ) -> Callable[[StreamFunctionT], StreamFunctionT]: ...
+    @overload
+    def register_api(
+        self, api: str, function: StreamFunctionT, /, *, source_id: str | None = None
+    ) -> StreamFunctionT: ...
+    def register_api(self, api: str, function: StreamFunction | None = None, /, *, source_id: str | None = None) -> Any:
+        """Register a stream function as an API; see :func:`pi_ai.register_api`."""
+        if function is None:
+            return partial(self.register_api, api, source_id=source_id)
+        self._apis.append(_RegisteredApi(api, source_id, CustomApi(function, f'API "{api}"')))
+        return function
+
+    def unregister_apis(self, source_id: str) -> None:
+        """Take back the APIs of a source; those that they replaced are there again."""
+        self._apis = [entry for entry in self._apis if entry.source_id != source_id]
+
+    def _get_api(self, name: str) -> Api:
+        """The implementation of an API that was registered last, else the built-in one (R64).
+
+        :raises ConfigError: there is none.
+        """
+        registered = [entry.api for entry in self._apis if entry.name == name]
+        return registered[-1] if registered else get_api(name)
 
     # ── calls ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -133,27 +308,46 @@ class Registry:
     stream_simple = stream
     complete_simple = complete
 
+    def stream_api(
+        self,
+        model: Model,
+        context: Context,
+        options: RequestOptions | None = None,
+        **keywords: Unpack[StreamKeywords],
+    ) -> EventStream:
+        """Stream from a model's API, whatever its provider says; see :func:`pi_ai.stream_api`."""
+        checked = checked_options(model, context, options, keywords)
+        builder = MessageBuilder(model)
+
+        async def source() -> EventSource:
+            return self._source(self._get_api(model.api), model, context, checked, builder)
+
+        return EventStream(source, partial=builder, model=model)
+
     async def _open(self, context: Context, options: RequestOptions, builder: MessageBuilder) -> EventSource:
-        """The journey of a request: its API, its endpoint and key, its options in the API's words, its source."""
+        """The journey of a request: who serves it, where and with which key and headers, in whose words."""
+        model = builder.model
+        provider = self._providers.get(model.provider) or Provider(model.provider)
+        api = provider.api(model.api) or self._get_api(model.api)
+        auth = await self._authenticate(provider, options)
+        model, options = await provider.resolve(model, options, auth)
+        return self._source(api, model, context, options, builder)
+
+    def _source(
+        self, api: Api, model: Model, context: Context, options: RequestOptions, builder: MessageBuilder
+    ) -> EventSource:
+        """The events of a call whose model and options are resolved."""
         from pi_ai.adapters.base import Call
         from pi_ai.transport import Connections, RetryPolicy
 
-        model = builder.model
-        adapter = get_api(model.api)
-        provider = self._providers.get(model.provider)
-        if provider is not None:
-            model, options = await provider.resolve(model, options)
-        elif options.api_key is None:
-            key = get_env_api_key(model.provider, options.env)
-            options = attrs.evolve(options, api_key=None if key == AUTHENTICATED else key)
         if isinstance(options, StreamOptions):
-            options = adapter.lower(model, context, options)
+            options = api.lower(model, context, options)
         options = attrs.evolve(
             options,
             http_client=options.http_client or self._http_client,
             proxy=self._proxy if options.proxy is None else options.proxy,
         )
-        connections = self._connections or Connections(max_idle=0)
+        connections = self._connections or Connections()
         call = Call(
             model=model,
             context=context,
@@ -168,15 +362,28 @@ class Registry:
             ),
             builder=builder,
         )
-        return adapter.events(call)
+        return api.events(call)
 
 
-_default = Registry()
+@attrs.frozen
+class _RegisteredApi:
+    name: str
+    source_id: str | None
+    api: Api
+
+
+_default: Registry | None = None
 
 
 def current() -> Registry:
-    """The registry that is open in this context, else the default one."""
-    return _current.get() or _default
+    """The registry that is open in this context, else the default one, which is made when it is first needed."""
+    global _default  # noqa: PLW0603 - there is one in a process (D7)
+    registries = _entered.get()
+    if registries:
+        return registries[-1]
+    if _default is None:
+        _default = Registry()
+    return _default
 
 
 def checked_options(model: object, context: object, options: object, keywords: Mapping[str, Any]) -> RequestOptions:
@@ -195,8 +402,10 @@ def checked_options(model: object, context: object, options: object, keywords: M
         shared = {field.name: getattr(options, field.name) for field in attrs.fields(RequestOptions)}
         options = StreamOptions(**shared)
     if not isinstance(options, StreamOptions):
-        expected = get_api(model.api).options_type
-        _expect("options", options, expected, f"StreamOptions works with every API, {expected.__name__} with this one")
+        with suppress(ConfigError):  # an API of somebody's own knows what it takes
+            expected = get_api(model.api).options_type
+            hint = f"StreamOptions works with every API, {expected.__name__} with this one"
+            _expect("options", options, expected, hint)
     known = [field.alias or field.name for field in attrs.fields(type(options))]
     for name in keywords:
         if name not in known:

@@ -24,9 +24,10 @@ import time
 import traceback
 import warnings
 import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextvars import Context, copy_context
 from types import TracebackType
-from typing import Any, Self, TypeAlias, cast, get_args
+from typing import Any, Self, TypeAlias, cast, get_args, overload
 
 import anyio
 import attrs
@@ -108,7 +109,7 @@ class EventStream(AsyncIterator[StreamEvent]):
         self._scope: CancelScope | None = None
         self._interrupt: Callable[[], None] | None = None
         self._turn_over: anyio.Event | None = None
-        self._token: EventLoopToken | None = None
+        self._when_left: weakref.finalize[..., Any] | None = None
         self._born = time.monotonic()
         self._born_ms = min(now_ms(), self.message.timestamp)
         self._made_at = _caller() if sys.flags.dev_mode else None
@@ -270,12 +271,14 @@ class EventStream(AsyncIterator[StreamEvent]):
 
     async def _guarded_read(self) -> StreamEvent | Sequence[StreamEvent]:
         """One batch, opening the source first; under the scope that ``abort()`` cancels."""
-        if self._token is None:
-            self._token = current_token()
-            self._open_channel()
         if self._source is None:
             assert self._opener is not None
             self._source = aiter(await self._opener())
+        if self._when_left is None:
+            self._open_channel()
+            # This holds the source: in a reference cycle its generators and sockets would be finalised with the stream.
+            self._when_left = weakref.finalize(self, _run_later, current_token(), self._source)
+            self._when_left.atexit = False
         batch = await anext(self._source)
         # From here on a source that ends its own waits does so: a scope a read costs as much as reading.
         self._interrupt = getattr(self._source, "abort", None)
@@ -335,6 +338,8 @@ class EventStream(AsyncIterator[StreamEvent]):
     async def _finish(self, terminal: TerminalEvent) -> None:
         """Close the source, then let the terminal event out. The one place where a stream ends."""
         source, self._source = self._source, None
+        if self._when_left is not None:
+            self._when_left.detach()
         if source is not None:
             await _close(source)
         message = terminal.message
@@ -370,13 +375,11 @@ class EventStream(AsyncIterator[StreamEvent]):
         _when_gone(self, channel[0].close, channel[1].close)
 
     def __del__(self) -> None:
-        """Left by ``break``, without ``async with``: release the connection soon all the same (D20, F55)."""
-        source, token = self._source, self._token
-        if self._finished or token is None or source is None:
+        """Left by ``break``, without ``async with``; the connection is released soon all the same (D20, F55)."""
+        if self._finished or self._when_left is None:
             return
         message = self.message
         message.stop_reason, message.error_message = "aborted", ABORTED
-        _run_later(token, source)
         if self._made_at is not None:
             # Not source=self: whoever records the warning would keep the stream, and its connection, alive.
             warnings.warn(
@@ -407,24 +410,31 @@ def _when_gone(owner: object, *close: Callable[[], None]) -> None:
         weakref.finalize(owner, function)
 
 
-_closing: set[object] = set()
+_tasks: set[object] = set()
 
 
 def _run_later(token: EventLoopToken, source: Any) -> None:
-    """Have the event loop close a source whose stream is gone: in a task on asyncio, in a system task on trio.
+    """Have the event loop close a source whose stream is gone: a finaliser has no task that could wait for it."""
+    _spawn(token, lambda: _close(source))
 
-    The only place that speaks to the event loops themselves: a finaliser has no task that could wait, and anyio has
-    no tasks without an owner. What is spawned here ends within ``CLOSE_TIMEOUT_S``.
+
+def _spawn(
+    token: EventLoopToken, function: Callable[[], Coroutine[Any, Any, None]], context: Context | None = None
+) -> None:
+    """Have the event loop run a function that no task waits for: in a task on asyncio, in a system task on trio.
+
+    The only place that speaks to the event loops themselves: anyio has no tasks without an owner. Whoever spawns one
+    sees to it that it ends.
     """
     loop: Any = token.native_token
 
     def spawn() -> None:
         if hasattr(loop, "create_task"):
-            task = loop.create_task(_close(source))
-            _closing.add(task)  # the loop itself holds tasks weakly
-            task.add_done_callback(_closing.discard)
+            task = loop.create_task(function(), context=context)
+            _tasks.add(task)  # the loop itself holds tasks weakly
+            task.add_done_callback(_tasks.discard)
         else:
-            sys.modules["trio"].lowlevel.spawn_system_task(_close, source)
+            sys.modules["trio"].lowlevel.spawn_system_task(function, context=context)
 
     try:
         schedule = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
@@ -567,9 +577,90 @@ def open_event_channel(model: Model) -> tuple[EventSink, EventStream]:
             tasks.start_soon(produce, sink)
             async for event in events: ...
     """
+    return create_assistant_message_event_stream(model=model)
+
+
+@overload
+def create_assistant_message_event_stream(*, model: Model | None = None) -> tuple[EventSink, EventStream]: ...
+@overload
+def create_assistant_message_event_stream(
+    producer: Callable[[EventSink], Awaitable[object]], *, model: Model | None = None
+) -> EventStream: ...
+def create_assistant_message_event_stream(
+    producer: Callable[[EventSink], Awaitable[object]] | None = None, *, model: Model | None = None
+) -> tuple[EventSink, EventStream] | EventStream:
+    """The name for pushed streams that people coming from pi look for (R69a).
+
+    Alone it is :func:`open_event_channel`: a pair, a sink to push to and a stream to return or read; the producer runs
+    in a task of the caller's. Given the producer, it is the stream: pi's pattern "make the stream, start a background
+    job, return the stream" then reads::
+
+        def stream_simple(model, context, options):
+            async def produce(sink):
+                out = MessageBuilder(model)
+                sink.push(out.start())
+                ...
+
+            return create_assistant_message_event_stream(produce, model=model)
+
+    The producer runs from the first await of the stream on, in a task of the stream's own, and is cancelled with it.
+    What it raises ends the stream with an error. An async generator of events needs no task at all: prefer it.
+
+    :param model: names the message until the first event brings one, and prices its usage.
+    """
     send, receive = anyio.create_memory_object_stream[StreamEvent](math.inf)
     message = _pending(model)
-    sink, events = EventSink(send, message), EventStream(_Channel(receive), partial=message, model=model)
+    sink = EventSink(send, message)
+    source = _Channel(receive) if producer is None else _Produced(receive, sink, producer)
+    events = EventStream(source, partial=message, model=model)
     _when_gone(sink, send.close)
     _when_gone(events, receive.close)
-    return sink, events
+    return (sink, events) if producer is None else events
+
+
+class _Produced(_Channel):
+    """The reading side of a channel whose producer runs in a task of the stream's own."""
+
+    def __init__(
+        self,
+        receive: MemoryObjectReceiveStream[StreamEvent],
+        sink: EventSink,
+        producer: Callable[[EventSink], Awaitable[object]],
+    ) -> None:
+        super().__init__(receive)
+        self._sink = sink
+        self._producer = producer
+        self._task: tuple[CancelScope, anyio.Event] | None = None
+        self._error: Exception | None = None
+
+    async def __anext__(self) -> StreamEvent:
+        if self._task is None:
+            self._task = CancelScope(), anyio.Event()
+            _spawn(current_token(), self._run, copy_context())
+        try:
+            return await super().__anext__()
+        except StopAsyncIteration:
+            if self._error is not None:
+                raise self._error from None
+            raise
+
+    async def _run(self) -> None:
+        assert self._task is not None
+        scope, ended = self._task
+        try:
+            with scope:
+                await self._producer(self._sink)
+        except anyio.BrokenResourceError:
+            pass  # nobody reads any more
+        except Exception as error:  # noqa: BLE001 - it is the stream's (R75)
+            self._error = error
+        finally:
+            self._sink.end()
+            ended.set()
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        if self._task is not None:
+            scope, ended = self._task
+            scope.cancel()
+            await ended.wait()

@@ -15,17 +15,21 @@ from __future__ import annotations
 import math
 import os
 import random
+import re
 import ssl
+import zlib
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
+from weakref import WeakKeyDictionary
 
 import anyio
 import attrs
 from anyio import CancelScope
-from anyio.lowlevel import RunVar
+from anyio.lowlevel import current_token
 
 from pi_ai.errors import ErrorInfo, ErrorKind, Phase, PiAIError, failure
 from pi_ai.types import UNSET, HttpClient, Timeouts
@@ -41,6 +45,8 @@ CLOSE_TIMEOUT_S = 1.0
 """Longest that closing a connection may take (F58)."""
 DRAIN_TIMEOUT_S = 0.1
 """How long the end of the body is waited for after the answer's end, so that the connection can be reused (F25)."""
+MAX_INFLATED_BYTES = 1024 * 1024
+"""Most that one step of decompression makes of what came (F70)."""
 MAX_IDLE = 100
 """Most idle connections that a pool keeps."""
 MAX_IDLE_AGE_S = 60.0
@@ -76,7 +82,7 @@ class Clocks:
             for name, value in attrs.asdict(timeouts).items()
         }
         self.connect_s = self.limits["connect"]
-        self._total_at = anyio.current_time() + self.limits["total"]
+        self._total_s = self.limits["total"]
         self._idle_s = math.inf
         self._scope: CancelScope | None = None
         self._aborted = False
@@ -111,22 +117,37 @@ class Clocks:
         if self._aborted:
             raise failure("aborted", "The request was aborted.", phase=phase)
         began = anyio.current_time()
-        left, clock = self._total_at - began, cast("_Clock", "total")
+        left, clock = self._total_s, cast("_Clock", "total")
         if self._slow_s - self._waited < left:
             left, clock = self._slow_s - self._waited, self._slow
         if self._idle_s < left:
             left, clock = self._idle_s, "idle"
+        if left <= 0:  # on asyncio, cancelling a read that never has to wait comes too late
+            raise self._ran_out(clock, phase)
         try:
             with CancelScope(deadline=began + left) as self._scope:
                 return await read()
         finally:
             self._scope = None
-            self._waited += anyio.current_time() - began
+            waited = anyio.current_time() - began
+            self._waited += waited
+            self._total_s -= waited
         raise (
             failure("aborted", "The request was aborted.", phase=phase)
             if self._aborted
             else self._ran_out(clock, phase)
         )
+
+    async def pause(self, waiting: Callable[[], Awaitable[T]]) -> T:
+        """Await what the server has no part in, a free connection or the next attempt: only ``total`` counts.
+
+        :raises PiAIError: as ``wait`` does.
+        """
+        self._slow_s = self._idle_s = math.inf
+        try:
+            return await self.wait(waiting, phase="connect")
+        finally:
+            self.restart()
 
     def abort(self) -> None:
         """End the read that waits now, and refuse all further ones."""
@@ -192,10 +213,16 @@ class RetryPolicy:
     budget: RetryBudget | None = None
     random: Callable[[], float] = random.random
 
-    async def run(self, attempt: Callable[[], Awaitable[T]], failed: Callable[[PiAIError, float], None]) -> T:
+    async def run(
+        self,
+        attempt: Callable[[], Awaitable[T]],
+        failed: Callable[[PiAIError, float], None],
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> T:
         """Make attempts until one succeeds or none may follow.
 
         :param failed: told of each failed attempt that is followed by another: its error, and the wait in seconds.
+        :param sleep: waits that long; what it raises ends the call.
         :raises PiAIError: of the last attempt; above ``max_delay_s`` with the server's wish in its text (core R4).
         """
         import tenacity  # 20 ms, so on first use
@@ -203,12 +230,10 @@ class RetryPolicy:
         if self.budget is not None:
             self.budget.earn()
         engine = tenacity.AsyncRetrying(
-            sleep=anyio.sleep,
-            stop=tenacity.stop_after_attempt(self.max_retries + 1),
+            sleep=sleep,
             wait=self._wait,
-            retry=tenacity.retry_if_exception(self._may_follow),
+            retry=self._may_follow,
             before_sleep=lambda state: failed(*_outcome(state)),
-            reraise=True,
         )
 
         async def once() -> T:  # tenacity awaits only what it recognises as a coroutine function
@@ -225,8 +250,9 @@ class RetryPolicy:
         jitter = self.random() * min(8.0, 0.5 * 2 ** (state.attempt_number - 1))
         return max(jitter, error.info.retry_after or 0.0)
 
-    def _may_follow(self, error: BaseException) -> bool:
-        if not isinstance(error, PiAIError) or not error.info.retryable:
+    def _may_follow(self, state: Any) -> bool:
+        error = state.outcome.exception()
+        if state.attempt_number > self.max_retries or not isinstance(error, PiAIError) or not error.info.retryable:
             return False
         info = error.info
         if _unknown_delivery(info) and not self.unknown_delivery:
@@ -239,7 +265,8 @@ class RetryPolicy:
         wish = error.info.retry_after
         if wish is None or wish <= self.max_delay_s or not error.info.retryable:
             return error
-        text = f"Server requested {-(-wish // 1):.0f}s retry delay (max: {self.max_delay_s:.0f}s). {error.text}"
+        seconds, cap = math.ceil(wish), math.ceil(self.max_delay_s)
+        text = f"Server requested {seconds}s retry delay (max: {cap}s). {error.text}"
         return error.info.exception(text)
 
 
@@ -280,38 +307,56 @@ class _Connection:
     """One connection, idle or lent to a call.
 
     It is also the network backend of its own httpcore connection: every wait for the network passes through here, so
-    that the clocks of the call that has it now apply (F42).
+    that the clocks of the call that has it now apply (F42), and that it is known how far the request has come.
+
+    :ivar slot: what the pool's limiter knows it by.
+    :ivar reused: it has served before.
+    :ivar phase: ``connect`` until it stands, ``send`` until the request is out, then ``headers``.
     """
 
+    slot: object
+    clocks: Clocks
+    connect_by: float
+    phase: Phase
+
     def __init__(self, url: httpx.URL, proxy: str | None, key: _Key) -> None:
+        """Prepare a connection; nothing is sent yet.
+
+        :raises PiAIError: the proxy's URL is none (kind ``config``).
+        """
         import httpcore
 
         self.key = key
         self.reused = False
-        self.clocks: Clocks
-        self.connecting_until = math.inf
         self._network: Any = httpcore.AnyIOBackend()
-        tls = _tls() if url.scheme == "https" else None
+        self._secure = url.scheme == "https"
+        tls = _tls() if self._secure else None
+        origin = httpcore.Origin(url.raw_scheme, url.raw_host, url.port or (443 if tls else 80))
         if proxy is None:
-            origin = httpcore.Origin(url.raw_scheme, url.raw_host, url.port or (443 if tls else 80))
             self.http: Any = httpcore.AsyncHTTPConnection(origin, ssl_context=tls, network_backend=self)  # pyright: ignore[reportArgumentType] - by structure
         else:
-            import httpx
-
-            via = httpx.Proxy(proxy)
-            self.http = httpcore.AsyncHTTPProxy(
+            via = _proxy(proxy)
+            maker = httpcore.AsyncHTTPProxy(
                 httpcore.URL(str(via.url)),
                 proxy_auth=via.raw_auth,
                 proxy_ssl_context=_tls() if via.url.scheme == "https" else None,
                 ssl_context=tls,
-                max_connections=1,
                 network_backend=self,  # pyright: ignore[reportArgumentType] - by structure
             )
+            self.http = maker.create_connection(origin)
+
+    def lend(self, slot: object, clocks: Clocks, connect_by: float) -> None:
+        """From now on it serves a call.
+
+        :param connect_by: when it has to stand, on the event loop's clock.
+        """
+        self.slot, self.clocks, self.connect_by = slot, clocks, connect_by
+        self.phase = "send" if self.reused else "connect"
 
     @property
-    def broken(self) -> bool:
-        """Whether an idle connection cannot be used again: the server has closed it."""
-        return getattr(self.http, "has_expired", bool)()
+    def usable(self) -> bool:
+        """Whether it can serve another request; not if either side has closed it."""
+        return self.http.is_available() and not self.http.has_expired()
 
     async def aclose(self) -> None:
         await _quietly(self.http.aclose)
@@ -319,31 +364,44 @@ class _Connection:
     # httpcore's AsyncNetworkBackend
 
     async def connect_tcp(self, host: str, port: int, timeout: Any = None, **more: Any) -> _NetworkStream:
-        return _NetworkStream(await self._network.connect_tcp(host, port, timeout=self._left(), **more), self)
+        connect = partial(self._network.connect_tcp, host, port, timeout=self._left(), **more)
+        return _NetworkStream(await self.clocks.wait(connect, phase="connect"), self, inside=not self._secure)
 
     async def start_tls(self, stream: Any, context: ssl.SSLContext, host: str | None) -> _NetworkStream:
-        return _NetworkStream(await stream.start_tls(context, host, self._left()), self)
-
-    async def sleep(self, seconds: float) -> None:
-        await anyio.sleep(seconds)
+        self.phase = "connect"
+        try:
+            handshake = partial(stream.start_tls, context, host, self._left())
+            return _NetworkStream(await self.clocks.wait(handshake, phase="connect"), self, inside=True)
+        except BaseException:
+            await _quietly(stream.aclose)  # nobody else has it if the handshake was cancelled
+            raise
 
     def _left(self) -> float | None:
-        left = max(0.0, self.connecting_until - anyio.current_time())
+        left = max(0.0, self.connect_by - anyio.current_time())
         return None if left == math.inf else left
 
 
 class _NetworkStream:
-    """A network stream for httpcore: reads and writes wait within the clocks of the call."""
+    """A network stream for httpcore: reads and writes wait within the clocks of the call.
 
-    def __init__(self, stream: Any, connection: _Connection) -> None:
+    :param inside: what is written goes to the server itself, not to a proxy that has yet to make the tunnel.
+    """
+
+    def __init__(self, stream: Any, connection: _Connection, *, inside: bool) -> None:
         self._stream = stream
         self._connection = connection
+        self._inside = inside
 
     async def read(self, max_bytes: int, timeout: Any = None) -> bytes:
         return await self._connection.clocks.wait(partial(self._stream.read, max_bytes), phase="stream")
 
     async def write(self, buffer: bytes, timeout: Any = None) -> None:
-        await self._connection.clocks.wait(partial(self._stream.write, buffer), phase="send")
+        connection = self._connection
+        if self._inside:
+            connection.phase = "send"
+        await connection.clocks.wait(partial(self._stream.write, buffer), phase=connection.phase)
+        if self._inside:
+            connection.phase = "headers"
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: Any = None
@@ -357,37 +415,127 @@ class _NetworkStream:
         return self._stream.get_extra_info(info)
 
 
+def _proxy(url: str) -> httpx.Proxy:
+    import httpx
+
+    try:
+        proxy = httpx.Proxy(url if "://" in url else f"http://{url}")
+        if proxy.url.scheme in ("http", "https") and proxy.url.host:
+            return proxy
+    except (ValueError, httpx.InvalidURL):
+        pass  # and is not quoted: it may hold a password
+    raise failure("config", "The proxy must be given as http://… or https://…", phase="connect")
+
+
 class _Pool:
-    """The connections of one event loop in one process (F64-F66)."""
+    """The connections of one event loop in one process (F64-F66).
+
+    :ivar users: how many ``async with`` blocks keep connections in this event loop.
+    """
 
     def __init__(self, limit: float) -> None:
         self.pid = os.getpid()
-        self.limiter = anyio.CapacityLimiter(limit)
-        self.idle: list[tuple[_Connection, float]] = []
+        self.users = 0
+        self._limit = limit
+        self._slots = anyio.CapacityLimiter(limit)
+        self._idle: list[tuple[_Connection, float]] = []
+
+    async def lease(self, url: httpx.URL, proxy: str | None, clocks: Clocks, *, fresh: bool) -> _Connection:
+        """A connection to the URL's server: the idle one that was used last, or a new one, not yet connected.
+
+        :param fresh: only a new one will do.
+        :raises PiAIError: none was free within ``connect``.
+        """
+        slot, connect_by = object(), anyio.current_time() + clocks.connect_s
+        with CancelScope(deadline=connect_by):
+            await clocks.pause(partial(self._slots.acquire_on_behalf_of, slot))
+            try:
+                key = (url.scheme, url.host, url.port, proxy)
+                connection = (None if fresh else await self._find(key)) or await self._make(url, proxy, key)
+            except BaseException:
+                self._slots.release_on_behalf_of(slot)
+                raise
+            connection.lend(slot, clocks, connect_by)
+            return connection
+        raise failure(
+            "timeout_connect",
+            f"All {self._limit} connections of the pool were busy for {clocks.connect_s:g} s; raise max_connections.",
+            text=f"Request timed out: no free connection (limit {self._limit})",
+            phase="connect",
+            retryable=True,
+        )
+
+    async def _find(self, key: _Key) -> _Connection | None:
+        """The fitting connection that was used last; what is too old or broken is closed on the way."""
+        now = anyio.current_time()
+        while self._idle and now - self._idle[0][1] > MAX_IDLE_AGE_S:
+            await self._close_oldest()
+        for index in range(len(self._idle) - 1, -1, -1):
+            if self._idle[index][0].key == key:
+                connection, _ = self._idle.pop(index)
+                if connection.usable:
+                    connection.reused = True
+                    return connection
+                await connection.aclose()
+                return await self._find(key)
+        return None
+
+    async def _make(self, url: httpx.URL, proxy: str | None, key: _Key) -> _Connection:
+        """A new connection; an idle one to another server gives way where the limit asks for it."""
+        while self._idle and len(self._idle) + self._slots.borrowed_tokens > self._limit:
+            await self._close_oldest()
+        return _Connection(url, proxy, key)
+
+    async def _close_oldest(self) -> None:
+        await self._idle.pop(0)[0].aclose()
+
+    async def release(self, connection: _Connection, intact: bool) -> None:
+        """Take a connection back; it is kept if it is intact and anybody keeps connections here."""
+        try:
+            if intact and self.users and len(self._idle) < MAX_IDLE and connection.usable:
+                self._idle.append((connection, anyio.current_time()))
+            else:
+                await connection.aclose()
+        finally:
+            self._slots.release_on_behalf_of(connection.slot)
+
+    async def clear(self) -> None:
+        """Close what is idle."""
+        while self._idle:
+            await self._close_oldest()
 
 
 class Connections:
-    """Makes connections, and keeps them for the next request where it may.
+    """Makes connections. In an event loop that is inside of ``async with`` it keeps them for the next request.
 
-    :param max_connections: most at the same time in one event loop; a request waits for a free one within ``connect``.
-    :param max_idle: most that are kept idle; 0: each is closed after its request.
+    :param max_connections: most at the same time in one event loop, idle ones included; a request waits for a free one
+        within ``connect``.
     :param budget: shared by all calls.
     """
 
-    def __init__(
-        self, *, max_connections: int | None = None, max_idle: int = MAX_IDLE, budget: RetryBudget | None = None
-    ) -> None:
-        self.max_connections = max_connections
-        self.max_idle = max_idle
+    def __init__(self, *, max_connections: int | None = None, budget: RetryBudget | None = None) -> None:
         self.budget = budget
-        self._pools: RunVar[_Pool] = RunVar(f"pi_ai_pool_{id(self)}")
+        self._limit = math.inf if max_connections is None else max_connections
+        self._pools: WeakKeyDictionary[object, _Pool] = WeakKeyDictionary()
 
     def _pool(self) -> _Pool:
-        pool = self._pools.get(None)
+        loop = current_token().native_token
+        pool = self._pools.get(loop)
         if pool is None or pool.pid != os.getpid():  # after a fork the parent's sockets are not ours to touch
-            pool = _Pool(math.inf if self.max_connections is None else self.max_connections)
-            self._pools.set(pool)
+            pool = self._pools[loop] = _Pool(self._limit)
         return pool
+
+    async def __aenter__(self) -> Self:
+        self._pool().users += 1
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        pool = self._pool()
+        pool.users = max(0, pool.users - 1)
+        if not pool.users:
+            await pool.clear()
 
     async def open(
         self,
@@ -403,83 +551,37 @@ class Connections:
         :param proxy: URL of a proxy; ``""``: none; None: what the environment says.
         :raises PiAIError: no connection, a clock ran out, or the peer broke the protocol.
         """
+        import httpx
+
         if client is not None:
             return await _open_with(client, request, clocks)
+        try:
+            # Host, Content-Length and the encoding of names are httpx's business.
+            outgoing = httpx.Request(request.method, request.url, headers=_headers(request), content=request.body)
+        except Exception as error:
+            raise _mapped(error, phase="connect") from error
+        proxy = proxy_for(request.url) if proxy is None else proxy or None
+        pool = self._pool()
+        again = False
         while True:
-            connection = await self._lease(request.url, clocks, proxy)
+            connection = await pool.lease(outgoing.url, proxy, clocks, fresh=again)
             try:
-                response = await _send(connection, request)
+                response = await _send(connection, outgoing, request.body)
             except BaseException as error:
-                await self._release(connection, intact=False)
-                if connection.reused and isinstance(error, PiAIError) and error.info.kind == "disconnected":
-                    continue  # the server had closed an idle connection: not an attempt, a fresh one follows (F49)
-                raise
+                await pool.release(connection, intact=False)
+                gone = connection.reused and isinstance(error, PiAIError) and error.info.kind == "disconnected"
+                if again or not gone:
+                    raise
+                again = True  # the server had closed an idle connection: this was no attempt yet (F49)
+                continue
             return Exchange(
                 response.status,
                 {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers},
-                _decoded(response),
+                response.stream,
                 read=None,
                 close=response.aclose,
-                release=partial(self._release, connection),
+                release=partial(pool.release, connection),
             )
-
-    async def aclose(self) -> None:
-        """Close the idle connections of this event loop."""
-        pool = self._pool()
-        while pool.idle:
-            await pool.idle.pop()[0].aclose()
-
-    async def _lease(self, url: str, clocks: Clocks, proxy: str | None) -> _Connection:
-        """A connection to the URL's server: the idle one that was used last, or a new one, not yet connected."""
-        import httpx
-
-        parsed = httpx.URL(url)
-        proxy = proxy_for(url) if proxy is None else proxy or None
-        key = (parsed.scheme, parsed.host, parsed.port, proxy)
-        pool = self._pool()
-        until = anyio.current_time() + clocks.connect_s
-        connection = await self._idle(pool, key) or _Connection(parsed, proxy, key)
-        connection.clocks, connection.connecting_until = clocks, until
-        with CancelScope(deadline=until):
-            try:
-                await pool.limiter.acquire_on_behalf_of(connection)
-            except BaseException:
-                await connection.aclose()
-                raise
-            return connection
-        limit = self.max_connections
-        raise failure(
-            "timeout_connect",
-            f"All {limit} connections of the pool were busy for {clocks.connect_s:g} s; raise max_connections.",
-            text=f"Request timed out: no free connection (limit {limit})",
-            phase="connect",
-            retryable=True,
-        )
-
-    async def _idle(self, pool: _Pool, key: _Key) -> _Connection | None:
-        """The fitting connection that was used last; what is too old or broken is closed on the way."""
-        now = anyio.current_time()
-        while pool.idle and now - pool.idle[0][1] > MAX_IDLE_AGE_S:
-            await pool.idle.pop(0)[0].aclose()
-        for index in range(len(pool.idle) - 1, -1, -1):
-            if pool.idle[index][0].key == key:
-                connection, _ = pool.idle.pop(index)
-                if not connection.broken:
-                    connection.reused = True
-                    return connection
-                await connection.aclose()
-                return await self._idle(pool, key)
-        return None
-
-    async def _release(self, connection: _Connection, intact: bool) -> None:
-        pool = self._pool()
-        try:
-            if intact and len(pool.idle) < self.max_idle:
-                pool.idle.append((connection, anyio.current_time()))
-            else:
-                await connection.aclose()
-        finally:
-            pool.limiter.release_on_behalf_of(connection)
 
 
 async def _quietly(close: Callable[[], Awaitable[None]]) -> None:
@@ -517,7 +619,10 @@ class Exchange:
         self.bytes_seen = 0
         self.complete = False
         self.at_end = False
-        self._body = aiter(body)
+        self._ahead = b""
+        self._raw = aiter(body)
+        encoding = headers.get("content-encoding", "identity").strip().lower()
+        self._body = self._raw if encoding in ("", "identity") else _Inflated(self._raw, encoding)
         self._guard = read
         self._close = close
         self._release = release
@@ -528,6 +633,9 @@ class Exchange:
 
         :raises PiAIError: a clock ran out, or the connection broke.
         """
+        if self._ahead:
+            data, self._ahead = self._ahead, b""
+            return data
         try:
             data = await (anext(self._body) if self._guard is None else self._guard(self._next))
         except StopAsyncIteration:
@@ -541,28 +649,41 @@ class Exchange:
         return data
 
     async def _next(self) -> bytes:
-        return await anext(self._body)
+        while not (data := await anext(self._body)):  # a transport of the caller's may give nothing
+            pass
+        return data
+
+    async def peek(self) -> bytes:
+        """The first bytes of the body that are not blank, and what was before them; ``read`` gives them again."""
+        ahead = b""
+        while not ahead.strip() and (data := await self.read()):
+            ahead += data
+        self._ahead = ahead
+        return ahead
 
     async def read_all(self, limit: int) -> bytes:
         """The whole body.
 
         :raises PiAIError: kind ``too_large`` above ``limit`` bytes.
         """
-        body = await self.read_up_to(limit + 1)
-        if len(body) > limit:
-            raise failure(
-                "too_large", f"The answer is larger than {limit} bytes; raise max_body_bytes.", phase="stream"
-            )
-        return body
+        body = bytearray()
+        while data := await self.read():
+            body += data
+            if len(body) > limit:
+                raise failure(
+                    "too_large", f"The answer is larger than {limit} bytes; raise max_body_bytes.", phase="stream"
+                )
+        return bytes(body)
 
     async def read_up_to(self, limit: int) -> bytes:
-        """The body, or its first ``limit`` bytes."""
-        pieces: list[bytes] = []
-        room = limit
-        while room > 0 and (data := await self.read()):
-            pieces.append(data[:room])
-            room -= len(data)
-        return b"".join(pieces)
+        """The first ``limit`` bytes of the body, or what can be had of them."""
+        body = bytearray()
+        try:
+            while len(body) < limit and (data := await self.read()):
+                body += data
+        except PiAIError:
+            pass
+        return bytes(body[:limit])
 
     async def aclose(self) -> None:
         """Release the connection: kept where the body was read to its end, else closed. Idempotent, bounded."""
@@ -571,15 +692,16 @@ class Exchange:
         self._closed = True
         with CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_TIMEOUT_S):
             try:
-                if self.complete and not self.at_end:
-                    with anyio.move_on_after(DRAIN_TIMEOUT_S):
-                        while not self.at_end:
+                if self.complete:
+                    until = anyio.current_time() + DRAIN_TIMEOUT_S
+                    with CancelScope(deadline=until):
+                        while not self.at_end and anyio.current_time() < until:
                             await self.read()
             except PiAIError:
                 pass
+            await _quietly(self._close)
             if not self.at_end:
                 await self._unwind()
-            await _quietly(self._close)
         if self._release is not None:
             await self._release(self.at_end)
 
@@ -587,68 +709,103 @@ class Exchange:
         """End the nested generators of the HTTP library from the inside out (S18).
 
         ``aclose()`` on the outermost would drop the others un-exhausted, for the event loop to complain about.
-        Advancing under a cancelled scope makes the innermost read raise, and every frame unwinds in order.
+        Advancing makes the innermost read raise, and every frame unwinds in order: the connection is closed, and where
+        a transport of the caller's reads on all the same, the scope is cancelled.
         """
         with CancelScope(shield=True) as scope:
             scope.cancel()
             try:
                 while True:
-                    await anext(self._body)
+                    await anext(self._raw)
             except Exception:  # noqa: BLE001, S110 - the end of the body, or the connection's
                 pass
 
 
-async def _send(connection: _Connection, request: HttpRequest) -> Any:
+class _Inflated:
+    """A compressed body, decompressed as far as it was flushed (F9), in steps of bounded size (F70).
+
+    None is ever asked for: what compresses an event stream on its way tends to hold events back.
+    """
+
+    def __init__(self, body: AsyncIterator[bytes], encoding: str) -> None:
+        self._body = body
+        self._encoding = encoding
+        self._inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, as its head says
+        self._rest = b""
+        self._full = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._encoding not in ("gzip", "x-gzip", "deflate"):
+            raise self._broken("was not asked for")
+        while True:
+            data = self._rest if self._full else await anext(self._body)
+            try:
+                piece = self._inflate.decompress(data, MAX_INFLATED_BYTES)
+            except zlib.error as error:
+                raise self._broken(f"is broken ({error})") from error
+            self._rest = self._inflate.unconsumed_tail
+            self._full = len(piece) == MAX_INFLATED_BYTES
+            if piece:
+                return piece
+
+    def _broken(self, how: str) -> PiAIError:
+        return failure("protocol", f"The compression of the answer ({self._encoding!r}) {how}.", phase="stream")
+
+
+def _headers(request: HttpRequest) -> dict[str, str]:
+    given = dict(request.headers)
+    return given if "accept-encoding" in map(str.lower, given) else {**given, "accept-encoding": "identity"}
+
+
+class _Outgoing:
+    """A body for httpcore. Its own is a generator, which is left un-exhausted where sending is cut short (S18)."""
+
+    def __init__(self, body: bytes) -> None:
+        self._left = [body]
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
+
+
+async def _send(connection: _Connection, request: httpx.Request, body: bytes) -> Any:
     """Send a request; httpcore's response to it, at its head."""
     import httpcore
-    import httpx
 
-    # Host, Content-Length and the encoding of names are httpx's business.
-    outgoing = httpx.Request(request.method, request.url, headers=dict(request.headers), content=request.body)
-    url = outgoing.url
+    url = request.url
     try:
         return await connection.http.handle_async_request(
             httpcore.Request(
                 request.method,
                 httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-                headers=outgoing.headers.raw,
-                content=request.body,
+                headers=request.headers.raw,
+                content=_Outgoing(body),
             )
         )
     except PiAIError as error:
-        phase = "headers" if error.info.phase == "stream" else error.info.phase
-        raise attrs.evolve(error.info, phase=phase).exception(error.text) from error.__cause__
+        raise attrs.evolve(error.info, phase=connection.phase).exception(error.text) from error.__cause__
     except Exception as error:
-        raise _mapped(error, phase="headers") from error
-
-
-def _decoded(response: Any) -> AsyncIterable[bytes]:
-    """The body of httpcore's response, its content encoding undone where it has one."""
-    import httpx
-
-    headers = httpx.Headers(response.headers)
-    if headers.get("content-encoding", "identity") == "identity":
-        return response.stream
-
-    class Body(httpx.AsyncByteStream):
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            async for data in response.stream:
-                yield data
-
-    return httpx.Response(response.status, headers=headers, stream=Body()).aiter_bytes()
+        raise _mapped(error, phase=connection.phase) from error
 
 
 async def _open_with(client: HttpClient, request: HttpRequest, clocks: Clocks) -> Exchange:
     """Send with a client of the caller's. Its reads cannot be looked into, so that each is guarded as a whole."""
     connect = None if clocks.connect_s == math.inf else clocks.connect_s
-    outgoing = client.build_request(
-        request.method,
-        request.url,
-        headers=dict(request.headers),
-        content=request.body,
-        timeout=(connect, None, None, connect),
-    )
     try:
+        outgoing = client.build_request(
+            request.method,
+            request.url,
+            headers=_headers(request),
+            content=request.body,
+            timeout=(connect, None, None, connect),
+        )
         send = partial(client.send, outgoing, stream=True, follow_redirects=False)
         response = await clocks.wait(send, phase="headers")
     except PiAIError:
@@ -656,12 +813,14 @@ async def _open_with(client: HttpClient, request: HttpRequest, clocks: Clocks) -
     except Exception as error:
         raise _mapped(error, phase="headers") from error
     headers = {name.lower(): value for name, value in response.headers.items()}
-    # The stream itself where nothing has to be decoded: two layers of generators less per chunk.
-    encoded = headers.get("content-encoding", "identity") != "identity" or response.is_stream_consumed
+    body = response.stream
+    if response.is_stream_consumed:  # as of a transport that is no network
+        headers.pop("content-encoding", None)
+        body = response.aiter_bytes()
     return Exchange(
         response.status_code,
         headers,
-        response.aiter_bytes() if encoded else response.stream,
+        body,
         read=partial(clocks.wait, phase="stream"),
         close=response.aclose,
     )
@@ -685,6 +844,8 @@ _FOREIGN: dict[str, tuple[ErrorKind, Phase | None]] = {
     "DecodingError": ("protocol", None),
     "TransportError": ("disconnected", None),
 }
+_PEER_LEFT = re.compile("closed connection|disconnected|ConnectionTerminated|StreamReset")
+"""A ``RemoteProtocolError`` that says so is a lost connection; the others are bytes that are no HTTP (F76)."""
 _RETRYABLE = frozenset({"timeout_connect", "timeout_idle", "timeout_first", "connect", "disconnected"})
 _ADVICE: dict[ErrorKind, str] = {
     "timeout_connect": "No connection could be made in time; check the network, or raise Timeouts(connect_ms=…).",
@@ -693,7 +854,7 @@ _ADVICE: dict[ErrorKind, str] = {
     "connect": "No connection could be made; check the base URL, the network and the proxy.",
     "config": "The request cannot be sent as it is; check the base URL and the headers.",
     "disconnected": "The connection broke; try again.",
-    "protocol": "The answer could not be decoded.",
+    "protocol": "What came back is no valid HTTP; check the base URL and the proxy.",
 }
 
 
@@ -704,10 +865,12 @@ def _mapped(error: Exception, *, phase: Phase) -> PiAIError:
     if known is None:
         return failure("internal", f"The HTTP client raised {type(error).__name__}: {error}", phase=phase, cause=error)
     kind, own_phase = _FOREIGN[known]
+    if known == "RemoteProtocolError" and not _PEER_LEFT.search(str(error)):
+        kind = "protocol"
     if kind.startswith("timeout"):
         text = f"Request timed out: {known.removesuffix('Timeout').lower()}"
     else:
-        text = f"Connection error: {_deepest(error)}"
+        text = f"{'Invalid answer' if kind == 'protocol' else 'Connection error'}: {_deepest(error)}"
     return failure(
         kind,
         f"{_ADVICE[kind]} ({_deepest(error)})",

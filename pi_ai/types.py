@@ -19,7 +19,15 @@ from pi_ai.errors import ErrorInfo
 JSONObject: TypeAlias = dict[str, Any]
 """A JSON object. The one place where ``Any`` is part of the public surface."""
 
-KnownApi: TypeAlias = Literal["openai-completions"]
+KnownApi: TypeAlias = Literal[
+    "anthropic-messages",
+    "azure-openai-responses",
+    "bedrock-converse-stream",
+    "google-generative-ai",
+    "google-vertex",
+    "openai-completions",
+    "openai-responses",
+]
 """APIs that pi_ai speaks itself. ``Model.api`` is an open set: custom providers bring their own."""
 
 StopReason: TypeAlias = Literal["pending", "stop", "length", "toolUse", "deferred", "error", "aborted"]
@@ -566,6 +574,7 @@ class ResponseInfo:
     headers: Mapping[str, str]
 
 
+TransformHeaders: TypeAlias = Callable[[dict[str, str]], Awaitable[Mapping[str, str | None]] | Mapping[str, str | None]]
 OnPayload: TypeAlias = Callable[[JSONObject, Model], Awaitable[JSONObject | None] | JSONObject | None]
 OnResponse: TypeAlias = Callable[[ResponseInfo, Model], Awaitable[None] | None]
 OnProviderStreamEvent: TypeAlias = Callable[[JSONObject, Model], Awaitable[None] | None]
@@ -614,6 +623,7 @@ class RequestOptions:
     :ivar max_output_bytes: largest streamed answer, None: no limit.
     :ivar http_client: an ``httpx.AsyncClient`` or ``httpx2.AsyncClient`` to send with; never closed by pi_ai.
     :ivar proxy: URL of a proxy; ``""`` for none. Default: ``HTTP(S)_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
+    :ivar transform_headers: sees the headers, all layers merged, and returns those to send; sync or async.
     :ivar on_payload: sees the body before it is sent, may return another; sync or async.
     :ivar on_response: called once with status and headers of the successful answer, before its body.
     :ivar on_provider_stream_event: sees every parsed event of the provider before it is mapped. Do not change it.
@@ -639,6 +649,7 @@ class RequestOptions:
     max_output_bytes: int | None = None
     http_client: HttpClient | None = attrs.field(metadata=NOT_DATA, default=None, repr=False)
     proxy: str | None = attrs.field(metadata=NOT_DATA, default=None, repr=False, validator=_is_optional_text)
+    transform_headers: TransformHeaders | None = attrs.field(metadata=NOT_DATA, default=None, repr=False)
     on_payload: OnPayload | None = attrs.field(metadata=NOT_DATA, default=None, repr=False)
     on_response: OnResponse | None = attrs.field(metadata=NOT_DATA, default=None, repr=False)
     on_provider_stream_event: OnProviderStreamEvent | None = attrs.field(metadata=NOT_DATA, default=None, repr=False)
@@ -695,6 +706,7 @@ class StreamKeywords(TypedDict, total=False):
     max_output_bytes: int | None
     http_client: HttpClient | None
     proxy: str | None
+    transform_headers: TransformHeaders | None
     on_payload: OnPayload | None
     on_response: OnResponse | None
     on_provider_stream_event: OnProviderStreamEvent | None

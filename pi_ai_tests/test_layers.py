@@ -47,7 +47,9 @@ SEAMS: dict[str, set[str]] = {
     "jsonschema_rs": {"tools"},
     "httpx_sse": {"wire", "adapters"},  # its ServerSentEvent is our wire event (D8)
     "jiter": {"text", "wire", "adapters"},
+    "google": {"auth"},  # google-auth
     "xllamacpp": {"providers"},  # in a process of its own
+    "botocore": {"auth"},
     "anyio": set.union(*LAYERS[2:]),
     "attrs": {part for layer in LAYERS for part in layer},
     # Both event loops are anyio's business. streams.py speaks to them through a token, and to trio by sys.modules.

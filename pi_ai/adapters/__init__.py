@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from pi_ai.adapters.base import Adapter
 
 _ADAPTERS: dict[str, tuple[str, str]] = {
+    "anthropic-messages": ("anthropic_messages", "AnthropicMessages"),
+    "azure-openai-responses": ("azure_openai_responses", "AzureOpenAIResponses"),
+    "bedrock-converse-stream": ("bedrock_converse_stream", "BedrockConverseStream"),
+    "google-generative-ai": ("google_generative_ai", "GoogleGenerativeAI"),
+    "google-vertex": ("google_vertex", "GoogleVertex"),
     "openai-completions": ("openai_completions", "OpenAICompletions"),
+    "openai-responses": ("openai_responses", "OpenAIResponses"),
 }
 """API → module and class. A new API is one line here and one name in ``types.KnownApi``."""
 

@@ -8,16 +8,18 @@ folder reads top-down: options, request, parser, adapter. Adding an API: one fil
 
 from __future__ import annotations
 
-import inspect
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Mapping
+from functools import partial
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
 
+import anyio
 import attrs
 
+from pi_ai.adapters.hooks import call_hook
 from pi_ai.builder import MessageBuilder
-from pi_ai.errors import PiAIError, failure
+from pi_ai.errors import ErrorInfo, PiAIError, failure
 from pi_ai.events import StreamEvent, TextEndEvent, ThinkingEndEvent, ToolCallEndEvent
 from pi_ai.failures import http_failure, request_id
 from pi_ai.headers import identity_headers, merge_headers
@@ -30,15 +32,28 @@ from pi_ai.transport import (
     HttpRequest,
     RetryPolicy,
 )
-from pi_ai.types import Attempt, Context, JSONObject, Model, RequestOptions, ResponseInfo, StreamOptions, Timeouts
+from pi_ai.types import (
+    AssistantMessage,
+    Attempt,
+    Context,
+    Diagnostic,
+    JSONObject,
+    Model,
+    RequestOptions,
+    ResponseInfo,
+    StreamOptions,
+    Timeouts,
+)
 
 WireEventT = TypeVar("WireEventT")
 WireEventTntra = TypeVar("WireEventTntra", contravariant=True)
 OptionsT = TypeVar("OptionsT", bound=RequestOptions)
 T = TypeVar("T")
 
-_WHOLE = {"application/json", "application/problem+json", "text/html"}
-"""Media types that no event stream has: the body is read as one document."""
+_DOCUMENTS = {"application/json", "application/problem+json", "text/html"}
+"""Media types that no event stream should have."""
+_STREAM = re.compile(rb"(data|event|id|retry)?:|[\0\1]")
+"""How server-sent events begin, and binary frames."""
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 _ENDS = (TextEndEvent, ThinkingEndEvent, ToolCallEndEvent)
 
@@ -49,11 +64,13 @@ class Request:
 
     :ivar headers: all layers but the identity, merged; None removes a header of a lower layer.
     :ivar body: the payload, JSON-ready.
+    :ivar notes: what the message is to tell about it: why it is not the one that was made first.
     """
 
     url: str
     headers: dict[str, str | None] = attrs.field(repr=False)
     body: JSONObject
+    notes: tuple[Diagnostic, ...] = ()
 
 
 class Decoder(Protocol[WireEventT]):
@@ -127,11 +144,13 @@ class Adapter(ABC, Generic[OptionsT]):
 
     :cvar api: its id, the value of ``Model.api``. ``label``: its name in error texts.
     :cvar options_type: the class of its own options.
+    :cvar reads_arrays: the decoder also reads a stream that is one JSON array (F15).
     """
 
     api: ClassVar[str]
     label: ClassVar[str]
     options_type: type[OptionsT]
+    reads_arrays: ClassVar[bool] = False
 
     @abstractmethod
     def lower(self, model: Model, context: Context, options: StreamOptions) -> OptionsT:
@@ -154,6 +173,37 @@ class Adapter(ABC, Generic[OptionsT]):
 
     def hint(self, body: JSONObject, error_text: str) -> str | None:
         """For a request that the provider refused as bad: what to change, where that can be told."""
+        return None
+
+    async def authorize(self, request: HttpRequest, model: Model, options: OptionsT) -> HttpRequest:
+        """The request with what takes time or needs its bytes: a token that is fetched, a signature.
+
+        Awaited for every attempt, so that neither is out of date.
+
+        :raises PiAIError: there is no credential, or it cannot be had.
+        """
+        return request
+
+    def may_renew(self, request: HttpRequest, model: Model, options: OptionsT) -> bool:
+        """The server refused the credential of a request (401): whether ``authorize`` can get a newer one (F92)."""
+        return False
+
+    def instead(
+        self, model: Model, context: Context, options: OptionsT, refused: Request, error: PiAIError
+    ) -> Request | None:
+        """For a request that failed before its answer began: another one to send at once in its place, with a note
+        that says why. None: there is none.
+        """
+        return None
+
+    def answered(self, message: AssistantMessage, headers: Mapping[str, str]) -> None:
+        """An answer has begun: what its head tells about the message.
+
+        :param headers: by lower-case name.
+        """
+
+    def diagnose(self, info: ErrorInfo) -> Diagnostic | None:
+        """A note about an answer that failed, where pi has one beside the error itself."""
         return None
 
     def events(self, call: Call) -> Answer:
@@ -205,30 +255,47 @@ class _Attempts:
         """The attempt that is used, and its first events."""
         call = self.call
         built = self.adapter.build_request(call.model, call.context, call.options)
-        body = await _hook("on_payload", call.options.on_payload, built.body, call.model) or built.body
+        clocks = Clocks(call.timeouts)
+        while True:
+            try:
+                return await self._with_retries(built, clocks)
+            except PiAIError as error:
+                other = self.adapter.instead(call.model, call.context, call.options, built, error)
+                if other is None:
+                    raise attrs.evolve(error.info, attempts=self.made).exception(error.text) from error.__cause__
+                built = other
+
+    async def _with_retries(self, built: Request, clocks: Clocks) -> tuple[_Reading, list[StreamEvent]]:
+        call = self.call
+        body = await call_hook("on_payload", call.options.on_payload, built.body, call.model) or built.body
         if "stream" in built.body:
             body["stream"] = True  # whatever a hook did: this is how the answer is read
         identity = identity_headers(call.model, call.options.identity, call.options.session_id)
-        request = HttpRequest(url=built.url, headers=merge_headers(identity, built.headers), body=encode_json(body))
-        clocks = Clocks(call.timeouts)
-        try:
-            return await call.retry.run(lambda: self._attempt(request, body, clocks), self._failed)
-        except PiAIError as error:
-            raise attrs.evolve(error.info, attempts=self.made).exception(error.text) from error.__cause__
+        headers = merge_headers(identity, built.headers)
+        changed = await call_hook("transform_headers", call.options.transform_headers, headers)
+        headers = headers if changed is None else merge_headers(changed)
+        request = HttpRequest(url=built.url, headers=headers, body=encode_json(body))
+        return await call.retry.run(
+            lambda: self._attempt(request, body, clocks, built.notes),
+            self._failed,
+            sleep=lambda seconds: clocks.pause(partial(anyio.sleep, seconds)),
+        )
 
     async def _attempt(
-        self, request: HttpRequest, body: JSONObject, clocks: Clocks
+        self, request: HttpRequest, body: JSONObject, clocks: Clocks, notes: tuple[Diagnostic, ...]
     ) -> tuple[_Reading, list[StreamEvent]]:
         call, options = self.call, self.call.options
-        self.made += 1
         call.builder.reset()
+        for note in notes:
+            call.builder.message.add_diagnostic(note)
         clocks.restart()
-        exchange = await call.connections.open(request, clocks, client=options.http_client, proxy=options.proxy)
+        exchange = await self._open(request, clocks)
         reading = _Reading(self.adapter, call, exchange, clocks, self.made)
         try:
             if exchange.status == 202 or not 200 <= exchange.status < 300:  # 202: queued, nothing to stream
                 raise await self._refusal(exchange, body)
-            await _hook(
+            self.adapter.answered(call.builder.message, exchange.headers)
+            await call_hook(
                 "on_response",
                 options.on_response,
                 ResponseInfo(status=exchange.status, headers=exchange.headers),
@@ -245,17 +312,24 @@ class _Attempts:
             raise
         return reading, events
 
+    async def _open(self, request: HttpRequest, clocks: Clocks, *, once_more: bool = True) -> Exchange:
+        """Send the request, and send it once more where its credential was only out of date (F92)."""
+        call, adapter, options = self.call, self.adapter, self.call.options
+        authorized = await clocks.pause(lambda: adapter.authorize(request, call.model, options))
+        self.made += 1
+        exchange = await call.connections.open(authorized, clocks, client=options.http_client, proxy=options.proxy)
+        if exchange.status == 401 and once_more and adapter.may_renew(authorized, call.model, options):
+            await exchange.aclose()
+            return await self._open(request, clocks, once_more=False)
+        return exchange
+
     async def _refusal(self, exchange: Exchange, payload: JSONObject) -> PiAIError:
         """The failure that an HTTP status and its body tell (F30)."""
         model, key = self.call.model, self.call.options.api_key
-        try:
-            body = await exchange.read_up_to(MAX_ERROR_BYTES)
-        except PiAIError:
-            body = b""  # the status says enough
         error = http_failure(
             exchange.status,
             exchange.headers,
-            body,
+            await exchange.read_up_to(MAX_ERROR_BYTES),
             provider=model.provider,
             api=model.api,
             model=model.id,
@@ -268,7 +342,8 @@ class _Attempts:
 
     def _failed(self, error: PiAIError, delay_s: float) -> None:
         message = self.call.builder.message
-        message.attempts = [*(message.attempts or []), Attempt(error=error.info, delay_s=delay_s)]
+        info = attrs.evolve(error.info, attempts=self.made)
+        message.attempts = [*(message.attempts or []), Attempt(error=info, delay_s=delay_s)]
 
 
 class _Reading:
@@ -281,13 +356,16 @@ class _Reading:
         self.events_seen = 0
         self.clocks = clocks
         self._model = call.model
+        self._message = call.builder.message
+        self._diagnose = adapter.diagnose
         self._limit = call.options.max_output_bytes
         self._max_body_bytes = call.options.max_body_bytes
         self._observe = call.options.on_provider_stream_event
         self._decoder = adapter.decoder(call.options)
         self._parser = adapter.parser(call.model, call.options, call.builder, call.context)
         self._failure: PiAIError | None = None
-        self._whole = _media_type(exchange) in _WHOLE
+        self._looked = False
+        self._reads_arrays = adapter.reads_arrays
 
     async def events(self) -> list[StreamEvent]:
         """Read once, and say what it means; possibly nothing.
@@ -303,15 +381,17 @@ class _Reading:
         parser, observe = self._parser, self._observe
         events: list[StreamEvent] = []
         try:
-            if self._whole:
-                return await self._whole_answer()
+            if not self._looked:
+                self._looked = True
+                if await self._is_document():
+                    return await self._document()
             wire_events, at_end = await self._read()
             for wire_event in wire_events:
                 self.events_seen += 1
                 payload = parser.decode(wire_event)
                 if payload is not None:
                     if observe is not None:
-                        await _hook("on_provider_stream_event", observe, payload, self._model)
+                        await call_hook("on_provider_stream_event", observe, payload, self._model)
                     events += parser.feed(payload)
                     self.clocks.progressed()
                 if parser.ended:
@@ -336,32 +416,54 @@ class _Reading:
             if data:
                 return self._decoder.feed(data), False
             return self._decoder.close(), True
-        except PiAIError:
-            if self._parser.proven:
-                return [], True  # the answer was complete; how its body ended does not matter (F24)
+        except PiAIError as error:
+            if self._parser.proven and error.info.kind != "aborted":
+                # The answer was complete; how its body ended does not matter (F24).
+                self._message.add_diagnostic(Diagnostic(type="late_failure", details={"kind": error.info.kind}))
+                return [], True
             raise
 
     def _end(self) -> list[StreamEvent]:
         self.finished = self.exchange.complete = True
         return self._parser.close()
 
-    async def _whole_answer(self) -> list[StreamEvent]:
+    async def _is_document(self) -> bool:
+        """Whether the body is no stream: how it begins tells more than its media type."""
+        head = (await self.exchange.peek()).removeprefix(b"\xef\xbb\xbf").lstrip()
+        if head.startswith((b"{", b"<")):
+            return True
+        if head.startswith(b"[") and self._reads_arrays:
+            return False
+        return bool(head) and _media_type(self.exchange) in _DOCUMENTS and not _STREAM.match(head)
+
+    async def _document(self) -> list[StreamEvent]:
         """A server that did not stream: the answer, or an error, as one JSON document (F27), or a web page (F26)."""
-        self._whole = False
         body = await self.exchange.read_all(self._max_body_bytes)
-        media_type = _media_type(self.exchange)
         try:
-            payload = None if media_type == "text/html" else decode_json(body)
+            found = decode_json(body)
         except ValueError:
-            payload = None
-        if not isinstance(payload, dict):
-            title = _TITLE.search(body.decode("utf-8", "replace"))
-            text = f"Expected an event stream, got {media_type}: {_excerpt(title[1].strip() if title else body)}"
-            raise failure("protocol", f"{text}. Check the base URL.", text=text, phase="stream")
-        return [*self._parser.feed(cast("JSONObject", payload)), *self._end()]
+            found = None
+        payloads = cast("list[Any]", found if isinstance(found, list) else [found])
+        events: list[StreamEvent] = []
+        for payload in payloads:
+            if not isinstance(payload, dict):
+                raise self._no_stream(body)
+            self.events_seen += 1
+            payload = cast("JSONObject", payload)
+            await call_hook("on_provider_stream_event", self._observe, payload, self._model)
+            events += self._parser.feed(payload)
+        return events + self._end()
+
+    def _no_stream(self, body: bytes) -> PiAIError:
+        media_type = _media_type(self.exchange) or "no content type"
+        title = _TITLE.search(body.decode("utf-8", "replace"))
+        text = f"Expected an event stream, got {media_type}: {_excerpt(title[1].strip() if title else body)}"
+        return failure("protocol", f"{text}. Check the base URL.", text=text, phase="stream")
 
     def told(self, error: PiAIError) -> PiAIError:
         """An error with what this exchange knows: how far it came, and the provider's id for it."""
+        if error is self._failure:
+            return error  # it has been told
         info = error.info
         more = attrs.evolve(
             info,
@@ -371,19 +473,10 @@ class _Reading:
             events_seen=self.events_seen,
             bytes_seen=self.exchange.bytes_seen,
         )
+        note = self._diagnose(more)
+        if note is not None and more.kind != "aborted":
+            self._message.add_diagnostic(note)
         return more.exception(error.text)
-
-
-async def _hook(name: str, hook: Callable[..., Awaitable[T] | T] | None, *arguments: Any) -> T | None:
-    """Call a hook of the caller, sync or async; what it raises fails the request with its words (E12, F100)."""
-    if hook is None:
-        return None
-    try:
-        result = hook(*arguments)
-        return await result if inspect.isawaitable(result) else result
-    except Exception as error:
-        text = str(error) or type(error).__name__
-        raise failure("internal", f"The hook {name} raised {type(error).__name__}: {text}", text=text) from error
 
 
 def _media_type(exchange: Exchange) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 AUTHENTICATED = "<authenticated>"
 """Stands for credentials that are no key, such as a cloud's own chain. Never to be sent (EV1)."""
@@ -80,6 +81,11 @@ _AMBIENT: dict[str, tuple[tuple[str, ...], ...]] = {
 def env_value(name: str, env: Mapping[str, str] | None = None) -> str | None:
     """A variable of ``env``, else of the process environment, without white space around it; None: unset or empty."""
     return ((env or {}).get(name) or "").strip() or os.environ.get(name, "").strip() or None
+
+
+def agent_dir() -> Path:
+    """The folder that is shared with pi: ``PI_CODING_AGENT_DIR``, else ``~/.pi/agent`` (A10)."""
+    return Path(env_value("PI_CODING_AGENT_DIR") or "~/.pi/agent").expanduser()
 
 
 def get_env_api_key(provider: str, env: Mapping[str, str] | None = None) -> str | None:

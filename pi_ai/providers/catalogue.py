@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 
 from pi_ai.types import CostTier, JSONObject, Model, ModelCost, PromptCacheLifetime
+
+if TYPE_CHECKING:
+    from pi_ai.providers.catalog.ids import GetModel
 
 T = TypeVar("T")
 
@@ -50,6 +54,15 @@ class UnknownModel(LookupError):
         return f"provider {self.provider!r} has no model {self.id!r}{_closest_words(self.closest)}"
 
 
+def completing_ids(function: Callable[..., Model]) -> GetModel:
+    """For editors: a look-up whose arguments are completed to the ids of the catalogue. Any other text is right, too.
+
+    At run time it is the function itself, so that the ids cost nothing.
+    """
+    return cast("GetModel", function)
+
+
+@completing_ids
 def get_model(provider: str, id: str) -> Model:  # noqa: A002 - pi's name
     """A built-in model: ``get_model("anthropic", "claude-sonnet-4-5")``.
 

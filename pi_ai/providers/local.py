@@ -26,8 +26,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import anyio
 import attrs
 
+from pi_ai.auth.base import Auth, AuthStatus
+from pi_ai.auth.config_values import Env
 from pi_ai.errors import PiAIError, failure
-from pi_ai.providers.base import OptionsT
+from pi_ai.providers.base import OptionsT, Provider
 from pi_ai.providers.catalogue import UnknownModel, closest
 from pi_ai.types import JSONObject, Model
 
@@ -153,8 +155,11 @@ def stop_local_servers() -> None:
         server.stop()
 
 
-class LocalProvider:
-    """Provider ``local``."""
+class LocalProvider(Provider):
+    """Provider ``local``. There is nothing about it that a provider of your own cannot have, too."""
+
+    id = PROVIDER
+    name = "This machine"
 
     def models(self) -> list[Model]:
         """The packaged models, installed or not."""
@@ -167,17 +172,27 @@ class LocalProvider:
         """
         return local_model(id)
 
-    async def resolve(self, model: Model, options: OptionsT) -> tuple[Model, OptionsT]:
-        """The model with its server's address, the options with its key. A model with a ``base_url`` stays as it is.
+    def auth_status(self, env: Env = None) -> AuthStatus:
+        """Configured where llama.cpp and a packaged model are installed."""
+        if not is_available():
+            return AuthStatus(configured=False)
+        return AuthStatus(configured=True, source="fallback", label="runs on this machine")
+
+    async def authenticate(self, env: Env = None) -> Auth:
+        """Nothing is needed: :meth:`resolve` knows the key."""
+        return Auth()
+
+    async def resolve(self, model: Model, options: OptionsT, auth: Auth | None = None) -> tuple[Model, OptionsT]:
+        """The model with its server's address, the options with its key. A model with a ``base_url`` has both already.
 
         Cancelled while the server starts: it starts all the same, and is there for the next request.
 
         :raises PiAIError: see :func:`endpoint`.
         """
-        if model.base_url:
-            return model, options
-        found = await anyio.to_thread.run_sync(endpoint, model, abandon_on_cancel=True)
-        return attrs.evolve(model, base_url=found.base_url), attrs.evolve(options, api_key=found.api_key)
+        if not model.base_url:
+            found = await anyio.to_thread.run_sync(endpoint, model, abandon_on_cancel=True)
+            model, auth = attrs.evolve(model, base_url=found.base_url), Auth(api_key=found.api_key)
+        return await super().resolve(model, options, auth)
 
 
 class _Server:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
@@ -23,7 +24,8 @@ from typing import Any, Literal, Self, TypeAlias
 
 import anyio
 import attrs
-from anyio.abc import SocketAttribute, SocketStream, TaskGroup
+from anyio.abc import ByteStream, SocketAttribute, TaskGroup
+from anyio.streams.tls import TLSListener
 
 Ending: TypeAlias = Literal["open", "served", "client left", "closed", "reset"]
 """How the exchange of a request ended: ``served`` to its end, ``client left`` first, or we ``closed``/``reset``."""
@@ -55,7 +57,7 @@ class Received:
 class Answer:
     """The answer to one request, written step by step."""
 
-    def __init__(self, stream: SocketStream, request: Received) -> None:
+    def __init__(self, stream: ByteStream, request: Received) -> None:
         self._stream = stream
         self._request = request
         self._chunked = False
@@ -120,12 +122,14 @@ Handler: TypeAlias = Callable[[Received, Answer], Awaitable[None]]
 class Server:
     """Serves on a free port of 127.0.0.1 for as long as its ``async with`` block runs.
 
+    :param tls: serve https with the certificate in this context.
     :ivar requests: what came, in order. ``connections``: how many connections were made.
     :ivar open: connections that are open now.
     """
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, *, tls: ssl.SSLContext | None = None) -> None:
         self.handler = handler
+        self.tls = tls
         self.requests: list[Received] = []
         self.connections = 0
         self.open = 0
@@ -133,8 +137,10 @@ class Server:
         self._tasks: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
-        listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
-        self.url = f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+        plain = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
+        listener = plain if self.tls is None else TLSListener(plain, self.tls, standard_compatible=False)
+        scheme = "http" if self.tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{plain.extra(SocketAttribute.local_port)}"
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
 
@@ -152,7 +158,7 @@ class Server:
         self._tasks.cancel_scope.cancel()
         return await self._tasks.__aexit__(exc_type, exc, tb)
 
-    async def _connection(self, stream: SocketStream) -> None:
+    async def _connection(self, stream: ByteStream) -> None:
         self.connections += 1
         self.open += 1
         number = self.connections
@@ -191,7 +197,7 @@ class Server:
 class _Wire:
     """The reading side of a connection."""
 
-    def __init__(self, stream: SocketStream) -> None:
+    def __init__(self, stream: ByteStream) -> None:
         self.stream = stream
         self._buffer = bytearray()
 

@@ -33,8 +33,9 @@ class _Event(ServerSentEvent):
 class SSEDecoder:
     """Decodes one body. Any split of the bytes gives the same events, then the same failure.
 
-    Blocks without data give no event. ``event`` is ``message`` unless the server named it, ``id`` is the last one that
-    it told, ``retry`` (ms) stands in the event whose block told it.
+    Blocks without data give no event; an empty ``data`` line is data, as in the standard. ``event`` is ``message``
+    unless the server named it, ``id`` is the last one that it told, ``retry`` (ms) stands in the event whose block told
+    it.
 
     :param max_event_bytes: largest event: the lines of its data, without their ends.
     """
@@ -164,7 +165,7 @@ class SSEDecoder:
 
 
 def _usual_events(text: str) -> list[ServerSentEvent] | None:
-    """What nearly every packet is made of, in a third of the time: whole events of one line of data, named or not.
+    """What nearly every packet is made of, in half the time: whole events of one line of data, with or without a name.
 
     None: there is something else in it.
     """

@@ -1,0 +1,1 @@
+"""Measurements of pi_ai: ``python -m benchmarks``."""

@@ -1,0 +1,80 @@
+"""What authenticates a request, and what authentication needs to know of a provider (auth section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Protocol, TypeAlias
+
+import attrs
+
+from pi_ai.auth.credentials import Credential
+from pi_ai.auth.oauth.config import OAuthConfig
+
+AuthSource: TypeAlias = Literal["runtime", "stored", "configured_command", "environment", "configured_key", "fallback"]
+
+
+def _names(mapping: Mapping[str, object]) -> str:
+    return f"<{', '.join(mapping)}>"
+
+
+@attrs.frozen(kw_only=True)
+class Auth:
+    """What authenticates a request, and what follows from it. Without a key: something that is none does.
+
+    :ivar headers: that it needs, below all that are configured (R59, level 3).
+    :ivar base_url: where it leads to; wins over the model's (R61).
+    :ivar env: variables that belong to it (A3).
+    :ivar login: the credential of a login that it was made of; None: there was none.
+    :ivar is_new: that login was refreshed just now.
+    """
+
+    api_key: str | None = attrs.field(default=None, repr=False)
+    headers: Mapping[str, str | None] = attrs.field(factory=dict[str, "str | None"], repr=_names)
+    base_url: str | None = None
+    env: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=_names)
+    login: Credential | None = None
+    is_new: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class AuthStatus:
+    """Whether a provider can be used, and how it is known, without anything secret (R103).
+
+    :ivar label: for people: names of variables, and the like.
+    """
+
+    configured: bool
+    source: AuthSource | None = None
+    label: str | None = None
+
+
+class Authenticated(Protocol):
+    """What authentication needs to know of a provider."""
+
+    @property
+    def id(self) -> str:
+        """What models call it."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
+
+    @property
+    def oauth(self) -> OAuthConfig | None:
+        """Its login."""
+        ...
+
+    @property
+    def takes_api_key(self) -> bool:
+        """Whether an API key can be stored for it (R81)."""
+        ...
+
+    def auth_status(self, env: Mapping[str, str] | None = None) -> AuthStatus:
+        """Whether :meth:`authenticate` will find something, without the network and without running anything."""
+        ...
+
+    async def authenticate(self, env: Mapping[str, str] | None = None) -> Auth | None:
+        """What authenticates requests where neither the caller nor a stored credential says anything."""
+        ...
