@@ -28,10 +28,12 @@ def is_detail(value: object) -> TypeGuard[JSONObject]:
     detail = cast("JSONObject", value)
     kind = detail.get("type")
     payload = _PAYLOAD.get(kind) if isinstance(kind, str) else None
-    return (
-        payload is not None
-        and isinstance(detail.get(payload), str)
-        and all(detail.get(name) is None or isinstance(detail[name], kind) for name, kind in _OPTIONAL.items())
+    if payload is None:
+        return False
+    # OpenRouter sends the signature of a thought by itself, after its text.
+    only_signature = kind == "reasoning.text" and payload not in detail and bool(detail.get("signature"))
+    return (only_signature or isinstance(detail.get(payload), str)) and (
+        all(detail.get(name) is None or isinstance(detail[name], kind) for name, kind in _OPTIONAL.items())
     )
 
 
@@ -45,11 +47,11 @@ class ReasoningDetails:
     def add(self, detail: JSONObject) -> str:
         """Append a valid detail, or merge it into the last one of its kind; returns its readable text."""
         kind = detail["type"]
-        text = detail[_PAYLOAD[kind]]
+        text = detail.get(_PAYLOAD[kind], "")
         if self._details and kind != "reasoning.encrypted" and self._details[-1]["type"] == kind:
             last = self._details[-1]
             for name in _OPTIONAL:
-                if last.get(name) is None and detail.get(name) is not None:
+                if last.get(name) in (None, "") and detail.get(name) is not None:
                     last[name] = detail[name]
             self._texts[-1].append(text)
         else:

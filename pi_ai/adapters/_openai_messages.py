@@ -179,7 +179,7 @@ class _Conversion:
             self._out.append(out)
 
     def _call(self, call: ToolCall) -> JSONObject:
-        text = call.arguments.get(self._inputs.get(call.name, ""))
+        text = call.arguments.get(self._inputs[call.name]) if call.name in self._inputs else None
         if isinstance(text, str):
             return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": text}}
         arguments = encode_json(call.arguments).decode()

@@ -691,3 +691,10 @@ def test_any_interleaving_of_calls_gives_the_same_calls(order: list[int], by_cha
     deltas += [call(i, arguments=left[i].pop(0).decode()) for i in turns if left[i]]
     found = stream(*deltas, chunk("tool_calls"))
     assert calls_of(found) == [(f"id{i}", f"f{i}", {"n": i, "order": order}) for i in range(3)]
+
+
+def test_S18_a_signature_that_comes_by_itself_belongs_to_the_thought_before_it() -> None:
+    text = {"type": "reasoning.text", "text": "a", "signature": "", "index": 0}
+    signature = {"type": "reasoning.text", "signature": "c2ln", "index": 0}
+    found = stream(chunk(reasoning="a", reasoning_details=[text]), chunk(reasoning_details=[signature]), STOP)
+    assert json.loads(found.message.content[0].thinking_signature) == [{**text, "signature": "c2ln"}]
