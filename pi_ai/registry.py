@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
@@ -19,11 +19,17 @@ from pi_ai.adapters import get_api
 from pi_ai.adapters.custom import Api, CustomApi, StreamFunction
 from pi_ai.auth.base import Auth, AuthStatus
 from pi_ai.auth.config_values import ConfigValues
+from pi_ai.auth.credentials import Credential
 from pi_ai.auth.env import agent_dir
+from pi_ai.auth.oauth.http import HttpSettings
+from pi_ai.auth.oauth.interaction import AuthInteraction
+from pi_ai.auth.resolve import Authenticator, LoginKind
+from pi_ai.auth.store import CredentialStore, FileCredentialStore
 from pi_ai.builder import MessageBuilder
-from pi_ai.errors import ConfigError
+from pi_ai.errors import ConfigError, PiAIError, failure
+from pi_ai.events import StreamEvent
 from pi_ai.providers.base import Provider
-from pi_ai.providers.catalogue import completing_ids
+from pi_ai.providers.catalogue import UnknownModel, closest, completing_ids
 from pi_ai.providers.collection import Providers, models_of
 from pi_ai.providers.composed import Reading
 from pi_ai.providers.config import ProviderConfig, ProviderKeywords
@@ -58,11 +64,12 @@ class Registry:
     ``async with Registry() as pi:`` keeps connections open between calls, and makes the module-level functions use it
     in that context (D7). Without it, and in the default registry, each stream has a connection of its own.
 
-    :param max_connections: most connections at the same time; a request waits for a free one. None: no limit.
+    :param max_connections: most at the same time in one event loop; a request waits for a free one. None: no limit.
     :param timeouts: clocks for all calls; a model's and a call's own win.
     :param http_client: an ``httpx.AsyncClient`` (or ``httpx2``) for all calls; never closed by pi_ai.
     :param proxy: URL of a proxy for all calls, ``""`` for none. Default: the environment's.
     :param models_path: the user's ``models.json``, None for none. Default: the one that is shared with pi.
+    :param credentials: where logins and keys are stored. Default: pi's ``auth.json``.
     :param allow_commands: whether config values may be shell commands (D19).
     :param legacy_env_names: whether ``api_key="MY_KEY"`` means ``"$MY_KEY"`` in code, with a warning (R58).
 
@@ -77,6 +84,7 @@ class Registry:
         http_client: HttpClient | None = None,
         proxy: str | None = None,
         models_path: str | os.PathLike[str] | None = IN_AGENT_DIR,
+        credentials: CredentialStore | None = None,
         allow_commands: bool = True,
         legacy_env_names: bool = True,
     ) -> None:
@@ -97,10 +105,15 @@ class Registry:
             like=_default and _default._providers,
         )
         self._apis: list[_RegisteredApi] = list(_default._apis) if _default else []
-        self._runtime_keys: dict[str, str] = {}
+        self._login_problems: dict[str, str] = {}
+        self._credentials = Authenticator(
+            credentials or FileCredentialStore(values=ConfigValues(allow_commands=allow_commands)),
+            http=HttpSettings(client=http_client, proxy=proxy),
+        )
 
     async def __aenter__(self) -> Self:
-        from pi_ai.transport import Connections, RetryBudget
+        from pi_ai.retries import RetryBudget
+        from pi_ai.transport import Connections
 
         if self._connections is None:
             self._connections = Connections(max_connections=self._max_connections, budget=RetryBudget())
@@ -115,6 +128,7 @@ class Registry:
         if self in registries:  # not so where another task entered
             del registries[len(registries) - 1 - registries[::-1].index(self)]
             _entered.set(tuple(registries))
+        await self.settle_credential_writes()
         await self._connections.__aexit__(exc_type, exc, tb)
 
     # ── models ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -125,7 +139,13 @@ class Registry:
 
         :raises LookupError: there is none; the message names the closest ones.
         """
-        return self._providers.find(provider).get_model(id)
+        found = self._providers.find(provider)
+        if self._modifies(found) is None:
+            return found.get_model(id)
+        models = {model.id: model for model in self._models(found)}
+        if id not in models:
+            raise UnknownModel(provider, id, closest(id, list(models)))
+        return models[id]
 
     def find(self, provider: str, id: str) -> Model | None:  # noqa: A002
         """A model by provider and id; None: there is none."""
@@ -140,7 +160,7 @@ class Registry:
         :raises LookupError: there is no such provider.
         """
         names = self.get_providers() if provider is None else [provider]
-        return [model for name in names for model in models_of(self._providers.find(name))]
+        return [model for name in names for model in self._models(self._providers.find(name))]
 
     get_all = get_models
 
@@ -149,6 +169,26 @@ class Registry:
         return [
             model for name in self.get_providers() if self.has_configured_auth(name) for model in self.get_models(name)
         ]
+
+    def _modifies(self, provider: Provider) -> Callable[[Sequence[Model]], Sequence[Model]] | None:
+        """What a login makes of the models of its provider; None: nothing (R84)."""
+        modify = provider.oauth and provider.oauth.modify_models
+        login = self._credentials.stored(provider.id) if modify else None
+        return (
+            (lambda models: modify(models, login)) if modify and login is not None and login.type == "oauth" else None
+        )
+
+    def _models(self, provider: Provider) -> Sequence[Model]:
+        """The models of a provider, as a login has modified them; as they are, where that fails."""
+        models, modify = models_of(provider), self._modifies(provider)
+        self._login_problems.pop(provider.id, None)
+        if modify is None:
+            return models
+        try:
+            return list(modify(list(models)))
+        except Exception as error:  # noqa: BLE001 - a login may be anybody's
+            self._login_problems[provider.id] = f'Provider "{provider.id}": modify_models failed: {error}'
+            return models
 
     # ── providers ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -182,7 +222,7 @@ class Registry:
 
     def get_error(self) -> str | None:
         """What is wrong with ``models.json`` and with single providers, for people; None: nothing (R91)."""
-        return "\n\n".join(self._providers.errors()) or None
+        return "\n\n".join([*self._providers.errors(), *self._login_problems.values()]) or None
 
     async def refresh(
         self, providers: Iterable[str] | None = None, *, allow_network: bool = True, force: bool = False
@@ -213,15 +253,20 @@ class Registry:
         )
         return await Refresh(self._providers, providers, access, force=force).run(allow_network=allow_network)
 
-    # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── credentials ──────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def credentials(self) -> CredentialStore:
+        """Where logins and keys are stored."""
+        return self._credentials.store
 
     def set_runtime_api_key(self, provider: str, key: str) -> None:
         """Use a key for a provider from now on, in this registry only: above all but a call's own (R105)."""
-        self._runtime_keys[provider] = key
+        self._credentials.set_runtime_api_key(provider, key)
 
     def remove_runtime_api_key(self, provider: str) -> None:
         """Forget it."""
-        self._runtime_keys.pop(provider, None)
+        self._credentials.remove_runtime_api_key(provider)
 
     def has_configured_auth(self, provider: str) -> bool:
         """Whether requests to a provider will find a credential; see :meth:`get_provider_auth_status`."""
@@ -230,18 +275,57 @@ class Registry:
     def get_provider_auth_status(self, provider: str) -> AuthStatus:
         """Whether a provider is configured, and how that is known (R101, R103).
 
-        Cheap: no network, no command is run. A provider that does not exist is not configured.
+        Cheap: no network, no command is run, no login refreshed. A provider that does not exist is not configured.
         """
-        if provider in self._runtime_keys:
-            return AuthStatus(configured=True, source="runtime")
-        return (self._providers.get(provider) or Provider()).auth_status()
+        return self._credentials.status(self._providers.get(provider) or Provider(provider))
+
+    def is_using_oauth(self, model: Model) -> bool:
+        """Whether requests to a model use a login (R104)."""
+        status = self.get_provider_auth_status(model.provider)
+        return status.source == "stored" and status.label == "oauth"
+
+    async def login(self, provider: str, kind: LoginKind, interaction: AuthInteraction) -> Credential:
+        """Log in to a provider, and store the credential in the place of what was stored (A60).
+
+        :param kind: ``oauth``: the provider's login; ``api_key``: ask for a key.
+        :param interaction: asks and tells the user.
+        :raises LookupError: there is no such provider.
+        :raises PiAIError: it has no such login, or the login failed; nothing was stored.
+        :raises LoginCancelled: the user has cancelled it.
+        """
+        return await self._credentials.login(self._providers.find(provider), kind, interaction)
+
+    async def logout(self, provider: str) -> None:
+        """Forget what is stored for a provider, and its runtime key (A62). What is not there is no error.
+
+        :raises PiAIError: the store cannot be written.
+        """
+        await self._credentials.logout(provider)
+
+    async def get_auth(self, provider: str, *, min_validity_s: float = 0.0) -> Auth | None:
+        """What a request to a provider would be authenticated with now; None: nothing.
+
+        :param min_validity_s: how long a login has to last; it is refreshed if it does not.
+        :raises LookupError: there is no such provider.
+        :raises PiAIError: what is configured does not work.
+        """
+        return await self._credentials.resolve(self._providers.find(provider), min_validity_s=min_validity_s)
+
+    async def settle_credential_writes(self) -> None:
+        """Wait until refreshed logins are saved, of callers that were cancelled meanwhile (A51)."""
+        await self._credentials.settle()
 
     async def _authenticate(self, provider: Provider, options: RequestOptions) -> Auth | None:
-        """What authenticates a request: the call's own key, the one of :meth:`set_runtime_api_key`, else what the
-        provider has (R105).
+        """What authenticates a request (R105). A stored credential owns its provider: None only where there is none.
+
+        :raises AuthError: what is stored is of no use to the provider (A41, A42).
         """
-        key = options.api_key or self._runtime_keys.get(provider.id)
-        return Auth(api_key=key) if key else await provider.authenticate(options.env)
+        auth = await self._credentials.resolve(provider, api_key=options.api_key, env=options.env)
+        if auth is None and self._credentials.stored(provider.id) is not None:
+            text = f"Provider is not configured: {provider.id}"
+            way_out = f"what is stored for it is of no use to it; pi-ai logout {provider.id}, or log in again"
+            raise failure("auth", f"{text}; {way_out}", text=text, provider=provider.id, phase="auth")
+        return auth
 
     # ── APIs ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -320,7 +404,7 @@ class Registry:
         builder = MessageBuilder(model)
 
         async def source() -> EventSource:
-            return self._source(self._get_api(model.api), model, context, checked, builder)
+            return self._source(self._get_api(model.api), model, checked, context, builder)
 
         return EventStream(source, partial=builder, model=model)
 
@@ -329,16 +413,22 @@ class Registry:
         model = builder.model
         provider = self._providers.get(model.provider) or Provider(model.provider)
         api = provider.api(model.api) or self._get_api(model.api)
+
+        async def source(auth: Auth | None) -> EventSource:
+            return self._source(api, *await provider.resolve(model, options, auth), context, builder)
+
         auth = await self._authenticate(provider, options)
-        model, options = await provider.resolve(model, options, auth)
-        return self._source(api, model, context, options, builder)
+        if auth is None or auth.login is None:
+            return await source(auth)
+        return _Renewing(await source(auth), partial(self._credentials.renewed, provider, auth), source)
 
     def _source(
-        self, api: Api, model: Model, context: Context, options: RequestOptions, builder: MessageBuilder
+        self, api: Api, model: Model, options: RequestOptions, context: Context, builder: MessageBuilder
     ) -> EventSource:
         """The events of a call whose model and options are resolved."""
         from pi_ai.adapters.base import Call
-        from pi_ai.transport import Connections, RetryPolicy
+        from pi_ai.retries import RetryPolicy
+        from pi_ai.transport import Connections
 
         if isinstance(options, StreamOptions):
             options = api.lower(model, context, options)
@@ -363,6 +453,47 @@ class Registry:
             builder=builder,
         )
         return api.events(call)
+
+
+class _Renewing:
+    """The events of a request that is made once more with a refreshed login, where the first one was answered 401
+    before any event (A48, F92).
+
+    :param renew: refreshes; None: there is nothing newer. ``again``: the events of another request.
+    """
+
+    def __init__(
+        self,
+        first: EventSource,
+        renew: Callable[[], Awaitable[Auth | None]],
+        again: Callable[[Auth | None], Awaitable[EventSource]],
+    ) -> None:
+        self._source = aiter(first)
+        self._renew, self._again = renew, again
+        self._begun = False
+
+    def __aiter__(self) -> AsyncIterator[StreamEvent | Sequence[StreamEvent]]:
+        return self
+
+    async def __anext__(self) -> StreamEvent | Sequence[StreamEvent]:
+        if self._begun:
+            return await anext(self._source)
+        try:
+            event = await anext(self._source)
+        except PiAIError as error:
+            auth = await self._renew() if error.info.status == 401 else None
+            if auth is None:
+                raise
+            await self.aclose()
+            self._source = aiter(await self._again(auth))
+            event = await anext(self._source)
+        self._begun = True
+        return event
+
+    async def aclose(self) -> None:
+        close = getattr(self._source, "aclose", None)
+        if close is not None:
+            await close()
 
 
 @attrs.frozen

@@ -27,7 +27,7 @@ import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from types import TracebackType
-from typing import Any, Self, TypeAlias, cast, get_args, overload
+from typing import Any, Protocol, Self, TypeAlias, cast, get_args, overload
 
 import anyio
 import attrs
@@ -53,6 +53,19 @@ RUN_LENGTH = 16
 
 _Batch: TypeAlias = Sequence[StreamEvent]
 _UPDATES = frozenset(cast("tuple[type, ...]", get_args(UpdateEvent)))
+
+
+class WaitingSource(Protocol):
+    """A source that ends its own waits on demand, and counts them.
+
+    A cancel scope around every read costs as much as reading; such a source needs one only where it really waits.
+    """
+
+    waits: int
+
+    def abort(self) -> None:
+        """Make the read that waits now, and all further ones, raise."""
+        ...
 
 
 class StreamBusyError(BusyResourceError, RuntimeError):
@@ -107,7 +120,8 @@ class EventStream(AsyncIterator[StreamEvent]):
         self._terminal: TerminalEvent | None = None
         self._driving = False
         self._scope: CancelScope | None = None
-        self._interrupt: Callable[[], None] | None = None
+        self._waiting: WaitingSource | None = None
+        self._waits = 0
         self._turn_over: anyio.Event | None = None
         self._when_left: weakref.finalize[..., Any] | None = None
         self._born = time.monotonic()
@@ -141,15 +155,9 @@ class EventStream(AsyncIterator[StreamEvent]):
             return self._batch[self._next - 1]
         if self._iterating:
             raise StreamBusyError
-        self._iterating = True
-        try:
-            return await self._await_event()
-        finally:
-            self._iterating = False
-
-    async def _await_event(self) -> StreamEvent:
         if self._closed:
             raise StopAsyncIteration
+        self._iterating = True
         try:
             if self._run >= RUN_LENGTH:
                 await self._checkpoint()
@@ -167,6 +175,8 @@ class EventStream(AsyncIterator[StreamEvent]):
             self._closed, self._iterating = True, False
             self._drop()
             raise
+        finally:
+            self._iterating = False
         self._run += 1
         self._next += 1
         return self._batch[self._next - 1]
@@ -191,8 +201,8 @@ class EventStream(AsyncIterator[StreamEvent]):
         if self._driving and self._terminal is None:
             if self._scope is not None:
                 self._scope.cancel()
-            elif self._interrupt is not None:
-                self._interrupt()
+            elif self._waiting is not None:
+                self._waiting.abort()
 
     async def aclose(self) -> None:
         """Abort, release the connection, wait for both; then there is nothing more to read (S9).
@@ -243,9 +253,11 @@ class EventStream(AsyncIterator[StreamEvent]):
                 await self._finish(self._terminal)
             elif self._aborted:
                 await self._finish(self._failed(ABORTED, reason="aborted"))
-            elif self._interrupt is not None:
+            elif self._waiting is not None:
                 assert self._source is not None
                 self._accept(await anext(self._source))
+                if self._waits != self._waiting.waits:
+                    self._waits, self._run = self._waiting.waits, 0  # a wait for the network is a checkpoint
             else:
                 with CancelScope() as self._scope:
                     self._accept(await self._guarded_read())
@@ -280,8 +292,8 @@ class EventStream(AsyncIterator[StreamEvent]):
             self._when_left = weakref.finalize(self, _run_later, current_token(), self._source)
             self._when_left.atexit = False
         batch = await anext(self._source)
-        # From here on a source that ends its own waits does so: a scope a read costs as much as reading.
-        self._interrupt = getattr(self._source, "abort", None)
+        if getattr(self._source, "abort", None) is not None:
+            self._waiting = cast("WaitingSource", self._source)
         return batch
 
     def _accept(self, batch: StreamEvent | Sequence[StreamEvent]) -> None:
@@ -289,7 +301,11 @@ class EventStream(AsyncIterator[StreamEvent]):
         if not isinstance(batch, (list, tuple)):
             batch = (cast("StreamEvent", batch),)
         events = cast("_Batch", batch)
-        count = next((index for index, event in enumerate(events) if type(event) not in _UPDATES), len(events))
+        count = 0
+        for event in events:
+            if type(event) not in _UPDATES:
+                break
+            count += 1
         if count:
             # `partial` would bring the message up to date, which only a reader pays for.
             self._partial = cast("UpdateEvent", events[count - 1])._partial  # pyright: ignore[reportPrivateUsage]

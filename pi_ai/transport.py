@@ -1,4 +1,4 @@
-"""HTTP: open, clocks, limits, retries, close. The only importer of httpx, httpcore and tenacity, all on first use.
+"""HTTP: open, limits, close. The only importer of httpx and httpcore, both on first use.
 
 One call is one :class:`Exchange`: ``connections.open(...)`` sends a request and returns it at the response's head;
 ``read()`` gives the next bytes of the body; ``aclose()`` releases the connection, inside out. Every wait is bounded by
@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import re
 import ssl
 import zlib
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from functools import cache, partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 from weakref import WeakKeyDictionary
@@ -31,8 +30,10 @@ import attrs
 from anyio import CancelScope
 from anyio.lowlevel import current_token
 
-from pi_ai.errors import ErrorInfo, ErrorKind, Phase, PiAIError, failure
-from pi_ai.types import UNSET, HttpClient, Timeouts
+from pi_ai.clocks import Clocks
+from pi_ai.errors import ErrorKind, Phase, PiAIError, failure
+from pi_ai.retries import RetryBudget
+from pi_ai.types import HttpClient
 
 if TYPE_CHECKING:
     import httpx
@@ -61,222 +62,6 @@ class HttpRequest:
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
     method: str = "POST"
-
-
-# ── clocks ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-_Clock: TypeAlias = Literal["first_event", "idle", "progress", "completion_grace", "total"]
-
-
-class Clocks:
-    """The clocks of one call.
-
-    They count only while a read waits, so that a slow consumer never trips one (F43), on the event loop's monotonic
-    clock, so that a test's clock drives them. Three run at a time: ``total``; a slow one, which counts all waiting
-    since the last meaningful event; and ``idle``, once there was an event, which counts the present read only.
-    """
-
-    def __init__(self, timeouts: Timeouts) -> None:
-        self.limits: dict[str, float] = {
-            name.removesuffix("_ms"): math.inf if value is None or value is UNSET else value / 1000
-            for name, value in attrs.asdict(timeouts).items()
-        }
-        self.connect_s = self.limits["connect"]
-        self._total_s = self.limits["total"]
-        self._idle_s = math.inf
-        self._scope: CancelScope | None = None
-        self._aborted = False
-        self._run("first_event")
-
-    def _run(self, slow: _Clock) -> None:
-        self._slow: _Clock = slow
-        self._slow_s = self.limits[slow]
-        self._waited = 0.0
-
-    def restart(self) -> None:
-        """A new attempt: everything but ``total`` begins anew."""
-        self._idle_s = math.inf
-        self._run("first_event")
-
-    def progressed(self) -> None:
-        """A meaningful event came."""
-        self._idle_s = self.limits["idle"]
-        self._run("progress")
-
-    def content_ended(self) -> None:
-        """The last block of content has ended; only the proof of completion, or the end of the body, is missing."""
-        if self._slow != "completion_grace":
-            self._idle_s = math.inf
-            self._run("completion_grace")
-
-    async def wait(self, read: Callable[[], Awaitable[T]], *, phase: Phase) -> T:
-        """Await one read of the network within the clocks that run.
-
-        :raises PiAIError: the nearest of them ran out, or ``abort()`` was called (kind ``aborted``).
-        """
-        if self._aborted:
-            raise failure("aborted", "The request was aborted.", phase=phase)
-        began = anyio.current_time()
-        left, clock = self._total_s, cast("_Clock", "total")
-        if self._slow_s - self._waited < left:
-            left, clock = self._slow_s - self._waited, self._slow
-        if self._idle_s < left:
-            left, clock = self._idle_s, "idle"
-        if left <= 0:  # on asyncio, cancelling a read that never has to wait comes too late
-            raise self._ran_out(clock, phase)
-        try:
-            with CancelScope(deadline=began + left) as self._scope:
-                return await read()
-        finally:
-            self._scope = None
-            waited = anyio.current_time() - began
-            self._waited += waited
-            self._total_s -= waited
-        raise (
-            failure("aborted", "The request was aborted.", phase=phase)
-            if self._aborted
-            else self._ran_out(clock, phase)
-        )
-
-    async def pause(self, waiting: Callable[[], Awaitable[T]]) -> T:
-        """Await what the server has no part in, a free connection or the next attempt: only ``total`` counts.
-
-        :raises PiAIError: as ``wait`` does.
-        """
-        self._slow_s = self._idle_s = math.inf
-        try:
-            return await self.wait(waiting, phase="connect")
-        finally:
-            self.restart()
-
-    def abort(self) -> None:
-        """End the read that waits now, and refuse all further ones."""
-        self._aborted = True
-        if self._scope is not None:
-            self._scope.cancel()
-
-    def _ran_out(self, clock: _Clock, phase: Phase) -> PiAIError:
-        limit = f"{self.limits[clock]:g} s"
-        kind, happened = _RAN_OUT[clock]
-        advice = f"set timeouts=Timeouts({clock}_ms=…) to wait longer"
-        return failure(
-            kind,
-            f"{happened} within {limit}; {advice}.",
-            text=f"Request timed out: {happened[0].lower()}{happened[1:]} within {limit}",
-            phase=phase,
-            retryable=kind != "timeout_total",
-        )
-
-
-_RAN_OUT: dict[_Clock, tuple[ErrorKind, str]] = {
-    "first_event": ("timeout_first", "No event of the answer came"),
-    "idle": ("timeout_idle", "Not one byte came"),
-    "progress": ("timeout_progress", "Nothing but keep-alives came"),
-    "completion_grace": ("truncated", "The content was whole, but its proof of completion did not come"),
-    "total": ("timeout_total", "The request did not end"),
-}
-
-
-# ── sending again ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class RetryBudget:
-    """Keeps an outage from tripling the load: a client may retry 10 % of its requests, ten in a burst (section 4.3)."""
-
-    def __init__(self) -> None:
-        self._tokens = 10.0
-
-    def earn(self) -> None:
-        """A request was made."""
-        self._tokens = min(10.0, self._tokens + 0.1)
-
-    def spend(self) -> bool:
-        """Whether one more retry may be made now."""
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-
-@attrs.frozen(kw_only=True)
-class RetryPolicy:
-    """When a failed attempt is made again, and after how long (D10, reliability section 4).
-
-    :ivar max_delay_s: longest wait that a server may ask for; infinite: no cap.
-    :ivar unknown_delivery: also send again what was sent whole and got no byte of an answer.
-    :ivar random: in [0, 1); given by tests.
-    """
-
-    max_retries: int = 2
-    max_delay_s: float = 60.0
-    unknown_delivery: bool = False
-    budget: RetryBudget | None = None
-    random: Callable[[], float] = random.random
-
-    async def run(
-        self,
-        attempt: Callable[[], Awaitable[T]],
-        failed: Callable[[PiAIError, float], None],
-        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
-    ) -> T:
-        """Make attempts until one succeeds or none may follow.
-
-        :param failed: told of each failed attempt that is followed by another: its error, and the wait in seconds.
-        :param sleep: waits that long; what it raises ends the call.
-        :raises PiAIError: of the last attempt; above ``max_delay_s`` with the server's wish in its text (core R4).
-        """
-        import tenacity  # 20 ms, so on first use
-
-        if self.budget is not None:
-            self.budget.earn()
-        engine = tenacity.AsyncRetrying(
-            sleep=sleep,
-            wait=self._wait,
-            retry=self._may_follow,
-            before_sleep=lambda state: failed(*_outcome(state)),
-        )
-
-        async def once() -> T:  # tenacity awaits only what it recognises as a coroutine function
-            return await attempt()
-
-        try:
-            return await engine(once)
-        except PiAIError as error:
-            raise self._explained(error) from error.__cause__
-
-    def _wait(self, state: Any) -> float:
-        """At least what the server asked for; else full jitter from 0.5 s to 8 s."""
-        error = state.outcome.exception()
-        jitter = self.random() * min(8.0, 0.5 * 2 ** (state.attempt_number - 1))
-        return max(jitter, error.info.retry_after or 0.0)
-
-    def _may_follow(self, state: Any) -> bool:
-        error = state.outcome.exception()
-        if state.attempt_number > self.max_retries or not isinstance(error, PiAIError) or not error.info.retryable:
-            return False
-        info = error.info
-        if _unknown_delivery(info) and not self.unknown_delivery:
-            return False
-        if (info.retry_after or 0.0) > self.max_delay_s:
-            return False
-        return self.budget is None or self.budget.spend()
-
-    def _explained(self, error: PiAIError) -> PiAIError:
-        wish = error.info.retry_after
-        if wish is None or wish <= self.max_delay_s or not error.info.retryable:
-            return error
-        seconds, cap = math.ceil(wish), math.ceil(self.max_delay_s)
-        text = f"Server requested {seconds}s retry delay (max: {cap}s). {error.text}"
-        return error.info.exception(text)
-
-
-def _outcome(state: Any) -> tuple[PiAIError, float]:
-    return state.outcome.exception(), state.next_action.sleep
-
-
-def _unknown_delivery(info: ErrorInfo) -> bool:
-    """Sent whole, and not one byte came back: it may have run, and been billed (section 4.2)."""
-    return info.status is None and info.phase == "headers"
 
 
 # ── connections ──────────────────────────────────────────────────────────────────────────────────────────────

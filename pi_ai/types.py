@@ -25,6 +25,7 @@ KnownApi: TypeAlias = Literal[
     "bedrock-converse-stream",
     "google-generative-ai",
     "google-vertex",
+    "mistral-conversations",
     "openai-completions",
     "openai-responses",
 ]

@@ -33,8 +33,8 @@ from pi_ai import (
     UserMessage,
 )
 from pi_ai.errors import ErrorInfo, PiAIError
+from pi_ai.retries import RetryPolicy
 from pi_ai.testing.server import Answer, Received, Server
-from pi_ai.transport import RetryPolicy
 from pi_ai_tests.rigs import CONTEXT, SSE, model
 
 pytestmark = pytest.mark.anyio

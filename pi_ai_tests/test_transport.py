@@ -39,9 +39,11 @@ from pi_ai import (
     stream,
     transport,
 )
+from pi_ai.clocks import Clocks
 from pi_ai.errors import ErrorInfo, PiAIError, failure
+from pi_ai.retries import RetryBudget, RetryPolicy
 from pi_ai.testing.server import Answer, Received, Server
-from pi_ai.transport import Clocks, RetryBudget, RetryPolicy, proxy_for
+from pi_ai.transport import proxy_for
 from pi_ai.types import DEFAULT_TIMEOUTS
 from pi_ai_tests.rigs import CONTEXT, END, SSE, chunk, model
 

@@ -17,6 +17,7 @@ _ADAPTERS: dict[str, tuple[str, str]] = {
     "bedrock-converse-stream": ("bedrock_converse_stream", "BedrockConverseStream"),
     "google-generative-ai": ("google_generative_ai", "GoogleGenerativeAI"),
     "google-vertex": ("google_vertex", "GoogleVertex"),
+    "mistral-conversations": ("mistral_conversations", "MistralConversations"),
     "openai-completions": ("openai_completions", "OpenAICompletions"),
     "openai-responses": ("openai_responses", "OpenAIResponses"),
 }

@@ -87,7 +87,7 @@ _FILTERED = frozenset(
 _PASSING = frozenset({"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "OTHER"})
 """The model went astray: it may not, the next time."""
 
-_METADATA = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
+_SOURCES = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
 """Fields of a candidate that tell what its text rests on."""
 
 FOREIGN = "google_server_content"
@@ -145,22 +145,25 @@ class GoogleParser(AnswerParser):
         if candidate.__class__ is not dict:
             self._look_closer(payload)
             return self._next([])
+        if len(candidate) > 1:
+            self._note_sources(candidate)
         content = candidate.get("content")
         parts: Any = content.get("parts") if content.__class__ is dict else None
         if self._plain and "finishReason" not in candidate and parts.__class__ is list and len(parts) == 1:
             part = parts[0]
-            if part.__class__ is dict and len(part) == 1 and (text := part.get("text")).__class__ is str:
+            if part.__class__ is dict and len(part) == 1 and not self._waiting:
                 # What nearly every chunk is, done in few steps.
-                events: list[StreamEvent] = [self._plain.delta(text)] if text else []
-                return events if len(candidate) == 1 else self._tell(candidate, events)
-        events = []
+                text = part.get("text")
+                if text.__class__ is str:
+                    return [self._plain.delta(text)] if text else []
+        events: list[StreamEvent] = []
         for part in as_list(parts):
             self._part(as_object(part), events)
         if finish := candidate.get("finishReason"):
             self._finished(finish, candidate, events)
         if "error" in payload:
             self._look_closer(payload)
-        return self._next(self._tell(candidate, events))
+        return self._next(events)
 
     def close(self) -> list[StreamEvent]:
         """End the answer."""
@@ -225,23 +228,26 @@ class GoogleParser(AnswerParser):
 
     def _call_part(self, call: JSONObject, signature: str | None, events: list[StreamEvent]) -> None:
         """A call, at once or in pieces: then the first one has the name, and the last one no ``willContinue``."""
-        name = as_text(call.get("name"))
+        name, goes_on = as_text(call.get("name")), bool(call.get("willContinue"))
         if self._call is None or name:
-            self._end_call(events)
+            if self._call is not None:
+                events.append(self._call.end())  # without its last piece it is cut off, and not to be run (F19)
             self._end_block(events)
-            block = self._builder.add_tool_call(self._call_id(call, name or ""), name or "")
-            block.content.thought_signature = signature
-            events.append(block.start())
-            if "partialArgs" not in call and not call.get("willContinue"):
+            self._call = self._builder.add_tool_call(self._call_id(call, name or ""), name or "")
+            self._call.content.thought_signature = signature
+            events.append(self._call.start())
+            if goes_on or "partialArgs" in call:
+                self._arguments = StreamedArguments()
+                events.append(self._call.delta(self._arguments.begin()))
+            else:
                 args = call.get("args")
-                events += block.complete(_dumps({} if args is None else args))
-                events.append(block.end())
+                events.append(self._call.delta(_dumps({} if args is None else args)))
+                events.append(self._call.end())
+                self._call = None
                 return
-            self._call, self._arguments = block, StreamedArguments()
-        for piece in as_list(call.get("partialArgs")):
-            if text := self._arguments.add(piece):
-                events.append(self._call.delta(text))
-        if not call.get("willContinue"):
+        if text := "".join(map(self._arguments.add, as_list(call.get("partialArgs")))):
+            events.append(self._call.delta(text))
+        if not goes_on:
             self._end_call(events)
 
     def _end_call(self, events: list[StreamEvent]) -> None:
@@ -274,11 +280,11 @@ class GoogleParser(AnswerParser):
         if message.response_id is not None:
             self._known = version
 
-    def _tell(self, candidate: JSONObject, events: list[StreamEvent]) -> list[StreamEvent]:
-        for key in _METADATA:
-            if key in candidate and candidate[key] and candidate[key] not in self._foreign.get(key, ())[-1:]:
-                self._foreign_details(key).append(candidate[key])
-        return events
+    def _note_sources(self, candidate: JSONObject) -> None:
+        for key in _SOURCES:
+            found = candidate.get(key)
+            if found and found not in self._foreign.get(key, ())[-1:]:  # some servers repeat it with every chunk
+                self._foreign_details(key).append(found)
 
     def _usage(self) -> Usage:
         """The tokens, by the last count of each kind: later chunks may leave some out (section 8)."""

@@ -56,10 +56,14 @@ class StreamedArguments:
     def __init__(self) -> None:
         self._told: list[Any] = []
         self._values: list[_Value] = []
-        self._open: list[_Container] = []
+        self._open = [_Container(None, "}")]
         self._in_string = False
         self._in_order = True
         self._readable = True
+
+    def begin(self) -> str:
+        """How the text begins; what is cut off is no JSON from then on."""
+        return "{"
 
     def add(self, piece: Any) -> str:
         """Take an element of ``partialArgs``.
@@ -105,9 +109,6 @@ class StreamedArguments:
     def _way_to(self, path: _Path) -> str:
         """Close what does not lie on the path, and open what does."""
         text = ""
-        if not self._open:
-            self._open.append(_Container(None, "}"))
-            text = "{"
         kept = 1
         while kept < min(len(self._open), len(path)) and self._open[kept].step == path[kept - 1]:
             kept += 1

@@ -19,19 +19,14 @@ import attrs
 
 from pi_ai.adapters.hooks import call_hook
 from pi_ai.builder import MessageBuilder
+from pi_ai.clocks import Clocks
 from pi_ai.errors import ErrorInfo, PiAIError, failure
 from pi_ai.events import StreamEvent, TextEndEvent, ThinkingEndEvent, ToolCallEndEvent
 from pi_ai.failures import http_failure, request_id
 from pi_ai.headers import identity_headers, merge_headers
+from pi_ai.retries import RetryPolicy
 from pi_ai.text import decode_json, encode_json
-from pi_ai.transport import (
-    MAX_ERROR_BYTES,
-    Clocks,
-    Connections,
-    Exchange,
-    HttpRequest,
-    RetryPolicy,
-)
+from pi_ai.transport import MAX_ERROR_BYTES, Connections, Exchange, HttpRequest
 from pi_ai.types import (
     AssistantMessage,
     Attempt,
@@ -233,6 +228,11 @@ class Answer:
         self._reading, events = await self._attempts.first()
         return events
 
+    @property
+    def waits(self) -> int:
+        """How often the network was waited for."""
+        return 0 if self._reading is None else self._reading.clocks.waits
+
     def _abort(self) -> None:
         if self._reading is not None:
             self._reading.clocks.abort()
@@ -380,12 +380,23 @@ class _Reading:
             raise StopAsyncIteration
         parser, observe = self._parser, self._observe
         events: list[StreamEvent] = []
+        meant = False
         try:
             if not self._looked:
                 self._looked = True
                 if await self._is_document():
                     return await self._document()
-            wire_events, at_end = await self._read()
+            try:
+                data = await self.exchange.read()
+                wire_events = self._decoder.feed(data) if data else self._decoder.close()
+            except PiAIError as error:
+                if not parser.proven or error.info.kind == "aborted":
+                    raise
+                # The answer was complete; how its body ended does not matter (F24).
+                self._message.add_diagnostic(Diagnostic(type="late_failure", details={"kind": error.info.kind}))
+                data, wire_events = b"", ()
+            if self._limit is not None and self.exchange.bytes_seen > self._limit:
+                raise failure("too_large", f"The answer is larger than max_output_bytes={self._limit}.", phase="stream")
             for wire_event in wire_events:
                 self.events_seen += 1
                 payload = parser.decode(wire_event)
@@ -393,10 +404,12 @@ class _Reading:
                     if observe is not None:
                         await call_hook("on_provider_stream_event", observe, payload, self._model)
                     events += parser.feed(payload)
-                    self.clocks.progressed()
+                    meant = True
                 if parser.ended:
                     break
-            if parser.ended or at_end:
+            if meant:
+                self.clocks.progressed()
+            if parser.ended or not data:
                 events += self._end()
             elif parser.proven or (events and isinstance(events[-1], _ENDS)):
                 self.clocks.content_ended()
@@ -405,23 +418,6 @@ class _Reading:
             if not events:
                 raise self._failure from error.__cause__
         return events
-
-    async def _read(self) -> tuple[list[Any], bool]:
-        """The wire events of the next bytes, and whether these were the last."""
-        exchange = self.exchange
-        try:
-            data = await exchange.read()
-            if self._limit is not None and exchange.bytes_seen > self._limit:
-                raise failure("too_large", f"The answer is larger than max_output_bytes={self._limit}.", phase="stream")
-            if data:
-                return self._decoder.feed(data), False
-            return self._decoder.close(), True
-        except PiAIError as error:
-            if self._parser.proven and error.info.kind != "aborted":
-                # The answer was complete; how its body ended does not matter (F24).
-                self._message.add_diagnostic(Diagnostic(type="late_failure", details={"kind": error.info.kind}))
-                return [], True
-            raise
 
     def _end(self) -> list[StreamEvent]:
         self.finished = self.exchange.complete = True

@@ -78,6 +78,7 @@ class _CustomAnswer:
         self._events: AsyncIterator[StreamEvent | Sequence[StreamEvent]] | None = None
         self._message: AssistantMessage | None = None
         self._begun: set[int] = set()  # the tool calls that have no end yet
+        self._ended = False
 
     def __aiter__(self) -> Self:
         return self
@@ -94,8 +95,10 @@ class _CustomAnswer:
                 case ToolCallEndEvent(content_index=index):
                     self._begun.discard(index)
                 case DoneEvent():
+                    self._ended = True
                     self._begun.clear()
                 case ErrorEvent(error=message):
+                    self._ended = True
                     self._message = message
                 case _:
                     pass
@@ -125,5 +128,9 @@ class _CustomAnswer:
             if index in self._begun and isinstance(block, ToolCall) and block.arguments_error is None:
                 block.arguments, block.arguments_error = {}, "The call broke off before its arguments were complete"
         close: Callable[[], Awaitable[None]] | None = getattr(self._events, "aclose", None)
-        if close is not None:
-            await close()
+        try:
+            if self._ended and self._events is not None:
+                await anext(self._events, None)  # a generator runs to its end, and those that it reads do, too
+        finally:
+            if close is not None:
+                await close()

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import attrs
 
 from pi_ai.adapters._google import HEADERS, KEY_HEADER, METHOD, GoogleAdapter, GoogleOptions, body
+from pi_ai.adapters._google_thinking import GoogleThinking as GoogleThinking  # for those who set the options
 from pi_ai.adapters._request import KEY_HEADERS, credential, endpoint
 from pi_ai.adapters.base import Request
 from pi_ai.headers import layer_headers

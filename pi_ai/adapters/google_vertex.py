@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import attrs
 
 from pi_ai.adapters._google import HEADERS, KEY_HEADER, METHOD, GoogleAdapter, GoogleOptions, body
+from pi_ai.adapters._google_thinking import GoogleThinking as GoogleThinking  # for those who set the options
 from pi_ai.adapters._request import endpoint, environment
 from pi_ai.adapters.base import Request
 from pi_ai.auth.google import forget_google_token, google_access
@@ -52,7 +53,7 @@ _HOSTS = {
     "eu": "https://aiplatform.eu.rep.googleapis.com",
 }
 _LOCATION = re.compile(r"[a-z][a-z0-9-]*")
-_VERSIONED = re.compile(r"/v[0-9]+((alpha|beta)[0-9]*)?(/|$)")
+_VERSIONED = re.compile(r"(?<!/)/v[0-9]+((alpha|beta)[0-9]*)?(/|$)")
 
 _NO_KEY = "gcp-vertex-credentials"
 """What stands for a key where credentials are meant; and so does anything in angle brackets."""
@@ -74,7 +75,7 @@ def _url(model: Model, options: GoogleVertexOptions) -> str:
     if not base and _key(options):
         base = GLOBAL_HOST
     if base:
-        prefix = "" if _VERSIONED.search(urlsplit(base).path) else f"/{VERSION}"
+        prefix = "" if _VERSIONED.search(base) else f"/{VERSION}"
     else:
         project, location = _place(model, options)
         base = _HOSTS.get(location, f"https://{location}-aiplatform.googleapis.com")

@@ -1,14 +1,13 @@
-"""What authenticates a request, and what authentication needs to know of a provider (auth section 3)."""
+"""What authenticates a request, and what is known of that without making one (auth section 3)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 
 import attrs
 
 from pi_ai.auth.credentials import Credential
-from pi_ai.auth.oauth.config import OAuthConfig
 
 AuthSource: TypeAlias = Literal["runtime", "stored", "configured_command", "environment", "configured_key", "fallback"]
 
@@ -46,35 +45,3 @@ class AuthStatus:
     configured: bool
     source: AuthSource | None = None
     label: str | None = None
-
-
-class Authenticated(Protocol):
-    """What authentication needs to know of a provider."""
-
-    @property
-    def id(self) -> str:
-        """What models call it."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """What people call it."""
-        ...
-
-    @property
-    def oauth(self) -> OAuthConfig | None:
-        """Its login."""
-        ...
-
-    @property
-    def takes_api_key(self) -> bool:
-        """Whether an API key can be stored for it (R81)."""
-        ...
-
-    def auth_status(self, env: Mapping[str, str] | None = None) -> AuthStatus:
-        """Whether :meth:`authenticate` will find something, without the network and without running anything."""
-        ...
-
-    async def authenticate(self, env: Mapping[str, str] | None = None) -> Auth | None:
-        """What authenticates requests where neither the caller nor a stored credential says anything."""
-        ...

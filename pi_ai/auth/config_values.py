@@ -156,13 +156,16 @@ async def _run(command: str) -> str | None:
 
     Whatever ends the waiting ends the command, and with it the processes that it has started.
     """
-    process = await anyio.open_process(
-        command if os.name == "nt" else ["sh", "-c", command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    try:
+        process = await anyio.open_process(
+            command if os.name == "nt" else ["sh", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:
+        return None
     output, status = bytearray(), None
     try:
         with anyio.move_on_after(COMMAND_TIMEOUT_S):

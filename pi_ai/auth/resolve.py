@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import attrs
 
-from pi_ai.auth.base import Auth, Authenticated, AuthStatus
+from pi_ai.auth.base import Auth, AuthStatus
 from pi_ai.auth.credentials import Credential
 from pi_ai.auth.env import AUTHENTICATED, find_env_keys, get_env_api_key, get_env_bearer_token
 from pi_ai.auth.lock import Queue
 from pi_ai.auth.oauth.config import OAuthConfig, returned_credential, settled
+from pi_ai.auth.oauth.http import HttpSettings
 from pi_ai.auth.oauth.interaction import AuthInteraction, AuthPrompt, OAuthLoginCallbacks
 from pi_ai.auth.refresh import IsGood, Refresher
 from pi_ai.auth.store import CredentialStore, invalid_credential
@@ -38,6 +39,38 @@ ASKED: Mapping[str, Mapping[str, str]] = {
 """What else a login with an API key asks for: provider → variable → what it is (A61)."""
 
 
+class Authenticated(Protocol):
+    """What authentication needs to know of a provider."""
+
+    @property
+    def id(self) -> str:
+        """What models call it."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
+
+    @property
+    def oauth(self) -> OAuthConfig | None:
+        """Its login."""
+        ...
+
+    @property
+    def takes_api_key(self) -> bool:
+        """Whether an API key can be stored for it (R81)."""
+        ...
+
+    def auth_status(self, env: Mapping[str, str] | None = None) -> AuthStatus:
+        """Whether :meth:`authenticate` will find something, without the network and without running anything."""
+        ...
+
+    async def authenticate(self, env: Mapping[str, str] | None = None) -> Auth | None:
+        """What authenticates requests where neither the caller nor a stored credential says anything."""
+        ...
+
+
 class CredentialSynchronizationError(PiAIError):
     """The credential **is** stored or removed, but this process could not adapt to it (A64). Do not log in again.
 
@@ -57,6 +90,7 @@ class Authenticator:
 
     :param store: where they are kept.
     :param changed: told of each change that a login, a refresh or a logout has made (R84).
+    :param http: how logins and refreshes are sent.
     :param now: seconds since the epoch.
     """
 
@@ -65,9 +99,11 @@ class Authenticator:
         store: CredentialStore,
         *,
         changed: Callable[[str, Credential | None], None] = lambda _, __: None,
+        http: HttpSettings | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
+        self._http = http or HttpSettings()
         self._changed = changed
         self._now = now
         self._runtime: dict[str, str] = {}
@@ -148,7 +184,8 @@ class Authenticator:
     async def _refreshed(
         self, provider: Authenticated, oauth: OAuthConfig, is_good: IsGood, min_validity_s: float
     ) -> Auth | None:
-        login, is_new = await self._refresher.fresh(provider.id, oauth, is_good)
+        with self._http.used():
+            login, is_new = await self._refresher.fresh(provider.id, oauth, is_good)
         if login is None:
             return None
         if min_validity_s and self._left_s(login) < min_validity_s:
@@ -199,10 +236,9 @@ class Authenticator:
         queue = self._logins.setdefault(provider.id, Queue())
         ticket = await queue.enter()
         try:
-            if kind == "oauth":
-                credential = await _oauth_login(provider, interaction)
-            else:
-                credential = await _api_key_login(provider, interaction)
+            with self._http.used():
+                ask = _oauth_login if kind == "oauth" else _api_key_login
+                credential = await ask(provider, interaction)
 
             async def replace(_: Credential | None) -> Credential:
                 return credential

@@ -1,4 +1,4 @@
-"""The built-in providers: models from the catalogue, keys from the environment."""
+"""The built-in providers: models from the catalogue, keys from the environment, logins that are open to everybody."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pi_ai.auth.base import Auth, AuthStatus
 from pi_ai.auth.config_values import Env
 from pi_ai.auth.env import AUTHENTICATED, find_env_keys, get_env_api_key, get_env_bearer_token
+from pi_ai.auth.oauth.builtin import builtin_login
 from pi_ai.providers import catalogue
 from pi_ai.providers.base import Provider
 from pi_ai.types import Model
@@ -19,6 +20,7 @@ class BuiltinProvider(Provider):
         super().__init__(id)
         record = catalogue.provider_records()[id]
         self.name, self.base_url = record["name"], record.get("baseUrl", "")
+        self.oauth = builtin_login(id)
         self.takes_api_key = bool(record["apiKeyEnv"]) or "oauth" not in record
 
     def models(self) -> Sequence[Model]:

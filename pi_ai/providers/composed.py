@@ -9,6 +9,8 @@ import attrs
 from pi_ai.adapters.custom import Api, CustomApi
 from pi_ai.auth.base import Auth, AuthStatus
 from pi_ai.auth.config_values import ConfigValues, Env, literal
+from pi_ai.auth.oauth.config import OAuthConfig
+from pi_ai.auth.oauth.radius import RadiusFlow
 from pi_ai.errors import failure
 from pi_ai.headers import layer_headers
 from pi_ai.providers.base import OptionsT, Provider
@@ -40,7 +42,7 @@ class ComposedProvider(Provider):
         self._layers = layers
         self._reading = reading
         config = layers.config
-        self.oauth = config.oauth or (base.oauth if base else None)
+        self.oauth = config.oauth or _login_of_file(layers) or (base.oauth if base else None)
         self.name = config.name or (base.name if base else "") or (self.oauth.name if self.oauth else "") or self.id
         has_key = config.api_key is not None or (base is not None and base.takes_api_key)
         self.takes_api_key = has_key or self.oauth is None
@@ -146,3 +148,11 @@ class ComposedProvider(Provider):
         if registered.stream_simple is not None and api == registered.api:
             return CustomApi(registered.stream_simple, f"stream_simple of provider {self.id}")
         return self._base.api(api) if self._base else None
+
+
+def _login_of_file(layers: Layers) -> OAuthConfig | None:
+    """The login that ``models.json`` asks for: that of a gateway at its URL (R90, R94)."""
+    config = layers.config
+    if layers.file.oauth != "radius" or not config.base_url:
+        return None
+    return RadiusFlow(base_url=config.base_url, name=config.name or layers.provider).config()

@@ -211,7 +211,8 @@ async def get_json(
     :param path: below its ``base_url``.
     :raises PiAIError: there is no answer, or no JSON in it.
     """
-    from pi_ai.transport import MAX_ERROR_BYTES, Clocks, HttpRequest
+    from pi_ai.clocks import Clocks
+    from pi_ai.transport import MAX_ERROR_BYTES, HttpRequest
 
     probe = Model(id="", api="", provider=provider.id, base_url=provider.base_url)
     model, options = await provider.resolve(probe, StreamOptions(), auth)

@@ -23,7 +23,7 @@ from pi_ai.providers.config import (
     ProviderModelConfig,
 )
 from pi_ai.serialization import camel
-from pi_ai.types import JSONObject, Model, ModelCost, PromptCacheLifetime
+from pi_ai.types import CostTier, JSONObject, Model, ModelCost, PromptCacheLifetime
 
 NOTHING = ProviderConfig()
 
@@ -224,7 +224,9 @@ _DEPTHS = {
 """How deep an override of a field is merged with what is there; 0: it replaces."""
 _OBJECTS = {"cost": ModelCost, "promptCache": PromptCacheLifetime}
 
-_attribute = {camel(field.name): field.name for cls in (Model, *_OBJECTS.values()) for field in attrs.fields(cls)}
+_attribute = {
+    camel(field.name): field.name for cls in (Model, CostTier, *_OBJECTS.values()) for field in attrs.fields(cls)
+}
 
 
 def _with_override(model: Model, override: JSONObject | None) -> Model:
@@ -236,10 +238,18 @@ def _with_override(model: Model, override: JSONObject | None) -> Model:
         if key in _DEPTHS:
             changes[name] = _merged(old, deepcopy(value), _DEPTHS[key])
         elif key in _OBJECTS:
-            changes[name] = attrs.evolve(old or _OBJECTS[key](), **{_attribute[part]: value[part] for part in value})
+            changes[name] = attrs.evolve(old or _OBJECTS[key](), **_parts(value))
         elif key == "compat":
             changes[name] = merged_compat(model.compat, value)
     return attrs.evolve(model, **changes) if changes else model
+
+
+def _parts(given: JSONObject) -> dict[str, Any]:
+    """The fields of an object in a file, as the attributes of ours."""
+    parts = {_attribute[key]: value for key, value in given.items()}
+    if "tiers" in parts:
+        parts["tiers"] = [CostTier(**_parts(tier)) for tier in parts["tiers"]]
+    return parts
 
 
 def _merged(old: Any, new: Any, depth: int) -> Any:

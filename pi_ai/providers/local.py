@@ -160,6 +160,7 @@ class LocalProvider(Provider):
 
     id = PROVIDER
     name = "This machine"
+    takes_api_key = False
 
     def models(self) -> list[Model]:
         """The packaged models, installed or not."""

@@ -55,7 +55,7 @@ def parse_models_json(data: object, path: Path) -> ModelsFile:
     :param path: where it stands, for errors.
     """
     problems: list[str] = []
-    providers = _root(data, "", problems).get("providers", {})
+    providers: JSONObject = _root(data, "", problems).get("providers") or {}
     errors: list[str] = []
     entries: dict[str, FileEntry] = {}
     for provider, given in providers.items():

@@ -242,29 +242,27 @@ def test_arguments_in_pieces_are_shown_as_they_grow() -> None:
         going_on(more=False),
         chunk(text("x"), finish="STOP"),
     )
-    deltas = ['{"to":[{"name":"An', 'n \\"é\\"', '"', "},5", '],"sub ject":null', "}"]
+    deltas = ["{", '"to":[{"name":"An', 'n \\"é\\"', '"', '},5],"sub ject":null', "}"]
     assert found.deltas == [*deltas, "x"]
     arguments = {"to": [{"name": 'Ann "é"'}, 5], "sub ject": None}
     assert found.message.tool_calls == [ToolCall("1", "send", arguments, thought_signature="QQ==")]
     assert found.types[-5:] == ["toolcall_end", "text_start", "text_delta", "text_end", "done"]
 
 
-def test_the_next_call_ends_the_one_in_pieces() -> None:
-    found = stream(going_on(piece("$.a", 1), name="f"), going_on(name="g"), going_on(more=False), STOP)
-    assert [(made.name, made.arguments) for made in found.message.tool_calls] == [("f", {"a": 1}), ("g", {})]
-
-
-@pytest.mark.parametrize("ending", [STOP, chunk(finish="MAX_TOKENS")])
-def test_F19_a_call_whose_end_did_not_come_is_never_run(ending: Any) -> None:
-    (made,) = stream(going_on(piece("$.a", "x", more=True), name="f"), ending).message.tool_calls
-    assert made.arguments == {}
-    assert 'Received arguments:\n{"a":"x' in (made.arguments_error or "")
+@pytest.mark.parametrize("ending", [[STOP], [chunk(finish="MAX_TOKENS")], [chunk(text(""), finish="STOP")]])
+@pytest.mark.parametrize("pieces", [[], [piece("$.a", 1)], [piece("$.a", "x", more=True)]])
+def test_F19_a_call_whose_end_did_not_come_is_never_run(pieces: list[Any], ending: list[Any]) -> None:
+    for after in ending, [going_on(name="g"), going_on(more=False), *ending]:
+        made, *others = stream(going_on(*pieces, name="f"), *after).message.tool_calls
+        assert made.arguments == {}
+        assert "Received arguments:\n{" in (made.arguments_error or "")
+        assert [(other.name, other.arguments, other.arguments_error) for other in others] in ([], [("g", {}, None)])
 
 
 def test_J5_paths_that_go_back_replace_the_text_at_the_end() -> None:
     values = [piece("$.a.x", 1), piece("$.b", "s"), piece("$.a.y", True), piece("$.b", "t")]
     found = stream(going_on(*values, name="f", more=False), STOP)
-    assert found.deltas == ['{"a":{"x":1', '},"b":"s"']
+    assert found.deltas == ["{", '"a":{"x":1},"b":"s"']
     assert found.message.tool_calls[0].arguments == {"a": {"x": 1, "y": True}, "b": "t"}
 
 
@@ -320,7 +318,7 @@ def told(value: Any, path: str = "$") -> list[dict[str, Any]]:
 @given(trees, st.randoms())
 def test_any_arguments_come_out_whole_in_any_order(tree: dict[str, Any], by_chance: Any) -> None:
     arguments = StreamedArguments()
-    so_far = "".join([arguments.add(part) for part in told(tree)])
+    so_far = arguments.begin() + "".join([arguments.add(part) for part in told(tree)])
     whole = arguments.complete()
     assert json.loads(whole) == tree
     assert whole.startswith(so_far)
@@ -523,6 +521,11 @@ def test_plain_json_behind_the_events_is_read(before: bytes, wrap: str) -> None:
         found = heard(*parts)
         assert str(found.error) == "503: overloaded"
         assert found.deltas == (['a } " {'] if before else [])
+
+
+def test_F15_several_chunks_in_one_event_go_on_with_a_text() -> None:
+    several = "".join(json.dumps(part) for part in CHUNKS)
+    assert stream(chunk(text("x")), several).deltas == ["x", 'a } " {', "\u2028é", "c"]
 
 
 def test_F11_an_event_that_is_not_json_is_told() -> None:

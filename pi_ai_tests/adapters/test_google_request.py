@@ -10,8 +10,7 @@ import pytest
 
 from pi_ai.adapters import get_api
 from pi_ai.adapters._google_messages import UNSIGNED, as_enums
-from pi_ai.adapters._google_thinking import GoogleThinking
-from pi_ai.adapters.google_generative_ai import GoogleGenerativeAIOptions
+from pi_ai.adapters.google_generative_ai import GoogleGenerativeAIOptions, GoogleThinking
 from pi_ai.adapters.google_vertex import GoogleVertexOptions
 from pi_ai.errors import AuthError, BadRequest, ConfigError
 from pi_ai.headers import merge_headers

@@ -5,15 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import attrs
 
+from pi_ai.auth.base import Auth
 from pi_ai.auth.credentials import Credential
 from pi_ai.errors import failure
-
-if TYPE_CHECKING:
-    from pi_ai.auth.base import Auth
 
 SECONDS_BELOW = 10**11
 """A time below it is none in milliseconds, but very likely one in seconds (D-6)."""

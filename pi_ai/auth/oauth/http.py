@@ -5,7 +5,8 @@ What fails is raised anew here, without the exception that came from below: the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
@@ -36,10 +37,18 @@ class HttpSettings:
     client: HttpClient | None = None
     proxy: str | None = attrs.field(default=None, repr=False)
 
+    @contextmanager
+    def used(self) -> Generator[None]:
+        """Send the requests of this context so."""
+        before = _settings.set(self)
+        try:
+            yield
+        finally:
+            _settings.reset(before)
+
 
 _DEFAULT = HttpSettings()
-settings: ContextVar[HttpSettings] = ContextVar("pi_ai_login_http", default=_DEFAULT)
-"""Those of whoever logs in or refreshes."""
+_settings: ContextVar[HttpSettings] = ContextVar("pi_ai_login_http", default=_DEFAULT)
 
 
 @attrs.frozen(kw_only=True)
@@ -147,11 +156,12 @@ def _revealed(fields: Fields) -> dict[str, str]:
 
 
 async def _exchange(outgoing: Any) -> Answer:
-    from pi_ai.transport import Clocks, Connections
+    from pi_ai.clocks import Clocks
+    from pi_ai.transport import Connections
 
     limit = int(REQUEST_TIMEOUT_S * 1000)
     clocks = Clocks(Timeouts(connect_ms=10_000, total_ms=limit))
-    used = settings.get()
+    used = _settings.get()
     exchange = await Connections().open(outgoing, clocks, client=used.client, proxy=used.proxy)
     try:
         body = await exchange.read_all(MAX_ANSWER_BYTES)
