@@ -3,7 +3,7 @@
 The task that awaits the stream drives it: there is no background task, no task group, and no cancel scope that stays
 open between two awaits (S3). One ``pump`` takes one batch of events from the source, which is one read of the wire,
 and puts it into a memory channel; its events leave one by one. The channel separates who drives from who consumes:
-``result()`` in one task may drive while another iterates (S11).
+``result()`` in one task may drive while another iterates (S11); what the reader drives itself it is handed at once.
 
 How a stream ends (S4-S9)::
 
@@ -118,7 +118,7 @@ class EventStream(AsyncIterator[StreamEvent]):
         self._next = 0
         self._run = 0
         self._terminal: TerminalEvent | None = None
-        self._driving = False
+        self._driving = self._hand_over = False
         self._scope: CancelScope | None = None
         self._waiting: WaitingSource | None = None
         self._waits = 0
@@ -167,7 +167,7 @@ class EventStream(AsyncIterator[StreamEvent]):
                 elif self._finished:
                     raise StopAsyncIteration
                 else:
-                    await (self._pump() if self._driving else self._drive())
+                    await (self._pump() if self._driving else self._drive(hand_over=True))
         except StopAsyncIteration:
             raise
         except BaseException:
@@ -246,8 +246,12 @@ class EventStream(AsyncIterator[StreamEvent]):
             self.abort()
             raise
 
-    async def _drive(self) -> None:
-        self._driving = True
+    async def _drive(self, *, hand_over: bool = False) -> None:
+        """Read one batch in this task.
+
+        :param hand_over: this task is the reader: what it read itself need not go through the channel.
+        """
+        self._driving, self._hand_over = True, hand_over
         try:
             if self._terminal is not None:
                 await self._finish(self._terminal)
@@ -275,7 +279,7 @@ class EventStream(AsyncIterator[StreamEvent]):
             await self._finish(self._failed(ABORTED, reason="aborted"))
             raise
         finally:
-            self._driving = False
+            self._driving = self._hand_over = False
             self._scope = None
             if self._turn_over is not None:
                 self._turn_over.set()
@@ -322,6 +326,9 @@ class EventStream(AsyncIterator[StreamEvent]):
             self._opened = True
             if not isinstance(batch[0], (StartEvent, ErrorEvent)):
                 batch = (StartEvent(partial=self._partial), *batch)  # core E1
+        if self._hand_over and not self._sent:
+            self._batch, self._next = batch, 0  # the reader drives, and is through with what it had
+            return
         assert self._channel is not None
         self._channel[0].send_nowait(batch)
         self._sent += 1

@@ -84,12 +84,18 @@ class AnswerParser:
         :param reason: the wire's name for it. ``flag``: the compat flag that declares it, as JSON. ``text``: the error.
         """
         if not declared:
-            what = "before it was complete" if self._message.content else "without any content"
-            advice = f"If this server never sends one, give the model compat={{{flag}}}"
-            sentence = f"The answer ended {what}: no {reason} came. {advice}"
-            raise self._failure("truncated", sentence, text=text, phase="end", retryable=True)
+            raise self._cut_off(reason, text, f". If this server never sends one, give the model compat={{{flag}}}")
         if not self.ended:
             self._message.completion = "assumed"
+
+    def _cut_off(self, reason: str, text: str, advice: str = "") -> PiAIError:
+        """The failure of an answer whose end never came.
+
+        :param reason: the wire's name for what did not come. ``text``: the error. ``advice``: follows the sentence.
+        """
+        what = "before it was complete" if self._message.content else "without any content"
+        sentence = f"The answer ended {what}: no {reason} came{advice}"
+        return self._failure("truncated", sentence, text=text, phase="end", retryable=True)
 
 
 # ── values ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import cast
 
 from pi_ai.adapters._answer import as_object, as_text, call_id
@@ -16,11 +16,18 @@ class ToolCalls:
     """The calls of one answer.
 
     :param arguments: of tools that are called with plain text: their names, and the argument that holds it.
+    :param new_id: the id to use, of the one that the server gives (or None) and those that are taken.
     """
 
-    def __init__(self, builder: MessageBuilder, arguments: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        builder: MessageBuilder,
+        arguments: Mapping[str, str],
+        new_id: Callable[[str | None, Collection[str]], str] = call_id,
+    ) -> None:
         self._builder = builder
         self._arguments = arguments
+        self._id = new_id
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
 
@@ -81,7 +88,7 @@ class ToolCalls:
         return None if last is not None and name and last.block.content.name else last
 
     def _new_id(self, told: str | None) -> str:
-        return call_id(told, {call.block.content.id for call in self._calls})
+        return self._id(told, {call.block.content.id for call in self._calls})
 
 
 class _Call:

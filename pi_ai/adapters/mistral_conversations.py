@@ -1,6 +1,6 @@
-"""The API ``mistral-conversations``: ``POST {base_url}/v1/chat/completions`` at Mistral, answered by a stream of chunks.
+"""The API ``mistral-conversations``: ``POST {base_url}/v1/chat/completions``, answered by a stream of chunks.
 
-A relative of ``openai-completions``, and what both have is shared. It differs in the conversation
+Mistral's relative of ``openai-completions``; what both have is shared. It differs in the conversation
 (``_mistral_messages.py``), in the ids of calls (``_mistral_ids.py``), and in answers that are lists of parts.
 Rules: mistral-conversations.md; where that is silent, openai-completions.md.
 """
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import attrs
 
-from pi_ai.adapters._answer import as_list, as_object, as_text, as_tokens
+from pi_ai.adapters._answer import as_list, as_object, as_tokens
 from pi_ai.adapters._chunks import ChunkParser, first_choice, thought_text
 from pi_ai.adapters._compat import told_flags
 from pi_ai.adapters._mistral_ids import answer_id

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import attrs
-from httpx_sse import ServerSentEvent
 
-from pi_ai.adapters._answer import AnswerParser, as_list, as_object, as_text, as_tokens
+from pi_ai.adapters._answer import as_list, as_object, as_text, as_tokens
+from pi_ai.adapters._chunks import ChunkParser, first_choice, thought_text
 from pi_ai.adapters._openai import cache_key, grammars, refused_field_hint, sampling
 from pi_ai.adapters._openai_calls import ToolCalls
 from pi_ai.adapters._openai_compat import REFUSED_FIELDS, AffinityFormat, Compat
@@ -230,7 +230,7 @@ _FAILURES: Mapping[str, tuple[ErrorKind, bool]] = {
 """Finish reasons that are failures: the kind, and whether trying again may help. All others are unknown words."""
 
 
-class OpenAICompletionsParser(AnswerParser):
+class OpenAICompletionsParser(ChunkParser):
     """Chunks to events: one thought, one text and any number of calls, in the order in which they begin (section 9).
 
     Blocks end when the answer does: some servers take turns between thought, text and calls.
@@ -243,7 +243,6 @@ class OpenAICompletionsParser(AnswerParser):
     ) -> None:
         super().__init__(model, builder)
         self._compat = compat
-        self._known: Any = self  # the model of the last chunk, once the id is known, too
         self._text: TextBlock | None = None
         self._plain: TextBlock | None = None  # the same, unless thoughts have to be looked for in it
         self._thinking: ThinkingBlock | None = None
@@ -254,16 +253,6 @@ class OpenAICompletionsParser(AnswerParser):
         self._failed = False
         self._refused = False
         self._ignored = 0
-
-    def decode(self, event: ServerSentEvent) -> JSONObject | None:
-        """The chunk in an event. After ``[DONE]`` everything is ignored."""
-        data = event.data
-        if self.ended or not data:
-            return None
-        if data.startswith("[DONE]"):
-            self.ended = True
-            return None
-        return self._json(event.event, data)
 
     def feed(self, payload: JSONObject) -> list[StreamEvent]:
         """What a chunk means; also takes a whole answer that was not streamed (section 9.2)."""
@@ -276,7 +265,7 @@ class OpenAICompletionsParser(AnswerParser):
             self._name(payload)
 
         choices = payload.get("choices")
-        choice = _first(choices) if choices else None
+        choice = first_choice(choices) if choices else None
         if choice is None:
             return []
         if not usage and "usage" in choice:
@@ -377,7 +366,7 @@ class OpenAICompletionsParser(AnswerParser):
             case {"type": "text", "text": str(text)}:
                 self._say(text, events)
             case {"type": "thinking", "thinking": thinking}:
-                self._think(_joined(thinking), None, events)
+                self._think(thought_text(thinking), None, events)
             case _:
                 self._ignored += 1
 
@@ -406,17 +395,6 @@ class OpenAICompletionsParser(AnswerParser):
             events.append(block.delta(text))
 
     # ── what else a chunk tells ──────────────────────────────────────────────────────────────────────────────
-
-    def _name(self, payload: JSONObject) -> None:
-        """The first id, and the first model that is not the one that was asked for."""
-        message = self._message
-        if message.response_id is None:
-            message.response_id = as_text(payload.get("id"))
-        name = payload.get("model")
-        if message.response_model is None and name != self._model.id:
-            message.response_model = as_text(name)
-        if message.response_id is not None:
-            self._known = name
 
     def _finished(self, finish: object) -> list[StreamEvent]:
         if self._failed or not isinstance(finish, str):
@@ -460,20 +438,6 @@ class OpenAICompletionsParser(AnswerParser):
             f"The provider ended the answer for the reason {finish[:100]!r}, which is no ending that can be used."
         )
         return self._failure(kind, sentence, text=text, phase="end", provider_code=finish, retryable=retryable)
-
-
-def _first(choices: Any) -> JSONObject | None:
-    """Choice 0: servers that send several choices mix them (section 9.2)."""
-    if choices.__class__ is list:
-        for choice in choices:
-            if choice.__class__ is dict and not choice.get("index"):
-                return choice
-    return None
-
-
-def _joined(thinking: object) -> str:
-    """The text of a part of Mistral's thought: a text, or a list of text parts."""
-    return as_text(thinking) or "".join([as_text(as_object(part).get("text")) or "" for part in as_list(thinking)])
 
 
 def _usage(raw: JSONObject, *, apart: bool) -> Usage:

@@ -242,6 +242,23 @@ DIFFERENCES: dict[str, dict[str, Difference]] = {
         "out-tool-signature": _EMPTY_DELTA,
         "wire-empty-body": _HELD_BACK,
     },
+    "mistral-conversations": {
+        # requests
+        "aborted-with-call-and-result": (("body.messages",), "core TM10: a result whose call is left out is left out"),
+        "result-without-call": (("body.messages",), "core TM10: a result that answers no call is left out"),
+        "sampling-params": (
+            ("body.min_p", "body.top_k", "body.top_p"),
+            "mistral-conversations.md, Request [+]: sampling parameters are sent",
+        ),
+        # answers
+        "error-object-in-stream": (
+            ("message.errorMessage",),
+            "mistral-conversations.md, Stream [+]: an error in the stream is told in its own words",
+        ),
+        "finish-missing": _NOT_ENDED,
+        "wire-no-final-blank-line": (("events", "message"), "reliability F20: half a line is never parsed"),
+        "wire-truncated": _NOT_ENDED,
+    },
     "openai-completions": {
         # requests
         "aborted-with-call-and-result": (("body.messages",), "core TM10: a result whose call is left out is left out"),
@@ -331,6 +348,7 @@ EVERYWHERE: dict[str, Difference] = {
     ),
     "google-generative-ai": _OTHER_MODEL,
     "google-vertex": _OTHER_MODEL,
+    "mistral-conversations": (("message.responseModel",), "core section 2: the model that answered is told"),
     "openai-responses": _INCLUDE,
 }
 """By API: places that may differ in all of its goldens."""

@@ -26,7 +26,7 @@ from pi_ai_tests.rigs import END, SSE, chunk
 
 pytestmark = pytest.mark.anyio
 CONTEXT = Context([UserMessage("Hi")])
-ANSWER = chunk({"content": "Hello"}) + END
+ANSWER = chunk("Hello") + END
 
 
 def registry(entries=None, path=None, **config) -> Registry:

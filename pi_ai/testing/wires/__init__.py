@@ -6,9 +6,23 @@ from pi_ai.errors import failure
 from pi_ai.testing.turns import Turn
 from pi_ai.testing.wires.anthropic_messages import AnthropicMessages
 from pi_ai.testing.wires.base import Asked, Wire
+from pi_ai.testing.wires.bedrock_converse_stream import BedrockConverseStream
+from pi_ai.testing.wires.google import GoogleGenerativeAI, GoogleVertex
 from pi_ai.testing.wires.openai_completions import OpenAICompletions
+from pi_ai.testing.wires.openai_responses import AzureOpenAIResponses, OpenAIResponses
 
-WIRES: dict[str, Wire] = {wire.api: wire for wire in (OpenAICompletions(), AnthropicMessages())}
+WIRES: dict[str, Wire] = {
+    wire.api: wire
+    for wire in (
+        OpenAICompletions(),
+        AnthropicMessages(),
+        OpenAIResponses(),
+        AzureOpenAIResponses(),
+        GoogleGenerativeAI(),
+        GoogleVertex(),
+        BedrockConverseStream(),
+    )
+}
 """API → renderer. A new wire is one file, and its name here."""
 
 

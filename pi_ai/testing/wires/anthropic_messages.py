@@ -13,6 +13,7 @@ from pi_ai.testing.wires.base import (
     WireEvent,
     arguments_of,
     dumped,
+    mappings,
     read_messages,
     request_id,
     usage_of,
@@ -47,7 +48,7 @@ class AnthropicMessages(Wire):
 
     def read(self, found: re.Match[str], body: JSONObject, number: int) -> Asked:
         """What a request asks."""
-        return read_messages(body, number, lambda tool: tool.get("name"))
+        return read_messages(body, number, [tool.get("name") for tool in mappings(body.get("tools"))])
 
     def events(self, turn: Turn, asked: Asked) -> Iterator[WireEvent]:
         """The message without its content, a ping as soon as there is some, the blocks, and how it ended."""
@@ -78,7 +79,7 @@ class AnthropicMessages(Wire):
         error = {"type": failure.type or word_for(_TYPES, failure.status), "message": failure.message}
         return {"type": "error", "error": error, "request_id": request_id(asked)}
 
-    def failure_event(self, failure: Failure, asked: Asked) -> WireEvent:
+    def failure_event(self, failure: Failure, asked: Asked, after: int) -> WireEvent:
         """The same object as an event."""
         return _event(self.failure(failure, asked))
 

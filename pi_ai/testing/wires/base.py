@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, cast
 
 import attrs
@@ -66,7 +66,7 @@ class Wire(ABC):
 
     :cvar api: its id. ``base``: what a base URL has behind the server's address; ``path``: what follows the
         API's id in a URL, with the query.
-    :cvar media_type: of streams. ``keep_alive``: what the provider sends while it has nothing to say.
+    :cvar media_type: of streams. ``keep_alive``: what the provider sends while it has nothing to say, if anything.
     :cvar request_id_header: the header with the request's id.
     """
 
@@ -97,8 +97,11 @@ class Wire(ABC):
         """The body of an HTTP error."""
 
     @abstractmethod
-    def failure_event(self, failure: Failure, asked: Asked) -> WireEvent:
-        """The same inside of a stream."""
+    def failure_event(self, failure: Failure, asked: Asked, after: int) -> WireEvent:
+        """The same inside of a stream.
+
+        :param after: how many events have come before it.
+        """
 
     def render(self, reply: Reply, asked: Asked, *, streamed: bool = True) -> Rendered:
         """A reply as it goes over the wire.
@@ -130,8 +133,9 @@ class Wire(ABC):
         at = turn.failure_after
         if at is None:
             parts = [event.part for event in events]
-            at = len(parts) - parts[::-1].index("piece") if "piece" in parts else parts.index("ending")
-        return [*events[:at], self.failure_event(turn.failure, asked)]
+            pieces = [number for number, part in enumerate(parts, 1) if part == "piece"]
+            at = pieces[-1] if pieces else next(at for at, part in enumerate(parts) if part in ("ending", "mark"))
+        return [*events[:at], self.failure_event(turn.failure, asked, at)]
 
 
 # ── what wires share ─────────────────────────────────────────────────────────────────────────────────────────
@@ -184,29 +188,37 @@ def mapping(value: object) -> JSONObject:
     return cast("JSONObject", value) if isinstance(value, dict) else {}
 
 
-def read_messages(body: JSONObject, number: int, name_of: Callable[[JSONObject], object]) -> Asked:
-    """What a request asks, where the body has ``model``, ``messages``, ``tools`` and ``stream``.
+def read_messages(
+    body: JSONObject,
+    number: int,
+    names: Iterable[object],
+    *,
+    messages: str = "messages",
+    content: str = "content",
+    **known: Any,
+) -> Asked:
+    """What a request asks, where its body has a list of messages.
 
-    :param name_of: a tool's name, from how the wire describes it.
+    :param names: of the tools. ``messages``, ``content``: the fields that the wire has them in.
+    :param known: what the body does not say; by default it has ``model`` and ``stream``.
     """
-    messages = mappings(body.get("messages"))
-    names = map(name_of, mappings(body.get("tools")))
+    told = mappings(body.get(messages))
+    said: dict[str, Any] = {"model": str(body.get("model", "")), "streamed": body.get("stream") is True, **known}
     return Asked(
         number=number,
-        model=str(body.get("model", "")),
-        text=_said_last(messages),
-        messages=messages,
+        text=_said_last(told, content),
+        messages=told,
         tools=[name for name in names if isinstance(name, str)],
-        streamed=body.get("stream") is True,
         body=body,
+        **said,
     )
 
 
-def _said_last(messages: list[JSONObject]) -> str:
+def _said_last(messages: list[JSONObject], field: str) -> str:
     """The text of the last message of the user that has any: a text, or a list of parts."""
     for message in reversed(messages):
         if message.get("role") == "user":
-            content = message.get("content")
+            content = message.get(field)
             parts = [content] if isinstance(content, str) else [part.get("text") for part in mappings(content)]
             if text := "\n".join([part for part in parts if isinstance(part, str)]):
                 return text

@@ -51,7 +51,8 @@ class OpenAICompletions(Wire):
 
     def read(self, found: re.Match[str], body: JSONObject, number: int) -> Asked:
         """What a request asks."""
-        return read_messages(body, number, lambda tool: mapping(tool.get(str(tool.get("type")))).get("name"))
+        tools = [mapping(tool.get(str(tool.get("type")))) for tool in mappings(body.get("tools"))]
+        return read_messages(body, number, [tool.get("name") for tool in tools])
 
     def events(self, turn: Turn, asked: Asked) -> Iterator[WireEvent]:
         """Chunks: the role, the content, the finish reason, and the usage if the request wants it."""
@@ -97,7 +98,7 @@ class OpenAICompletions(Wire):
             }
         }
 
-    def failure_event(self, failure: Failure, asked: Asked) -> WireEvent:
+    def failure_event(self, failure: Failure, asked: Asked, after: int) -> WireEvent:
         """The same object as a chunk."""
         return WireEvent(b"data: %s\n\n" % dumped(self.failure(failure, asked)))
 
