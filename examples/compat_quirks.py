@@ -30,6 +30,8 @@ async def main() -> None:
             await pi.complete(pi.get_model("my-llm", name), context, reasoning="high", max_tokens=100)
             body = box.requests[-1].body
             print(name, body["messages"][0]["role"], sorted(body.keys() - {"messages", "stream", "stream_options"}))
+        # → plain system ['max_tokens', 'model']
+        # → qwen system ['enable_thinking', 'max_tokens', 'model', 'reasoning_effort']
 
 
 if __name__ == "__main__":

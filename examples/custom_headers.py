@@ -17,9 +17,10 @@ async def main() -> None:
         model.base_url = box.base_url("openai-completions")  # only here: the request shall stay on this machine
         message = await pi.complete(model, Context([UserMessage("Hello")]), api_key="a key", headers={"X-Run": "7"})
 
-        print(message.text)
+        print(message.text)  # → Hello.
         headers = box.requests[0].headers
-        print(headers["x-team"], headers["x-token"], headers["x-run"], headers.get("user-agent"))
+        print(headers["x-team"], headers["x-token"], headers["x-run"])  # → search secret 7
+        print("user-agent" in headers)  # → False
 
 
 if __name__ == "__main__":

@@ -70,8 +70,9 @@ async def main() -> None:
         async with pi.stream(pi.get_model("lines", "one"), Context([UserMessage("Why?")])) as events:
             async for event in events:
                 print(event.type, end=" ")
-        print()
-        print(events.message.text, events.message.usage.cost.total)
+        print()  # → start thinking_start thinking_delta thinking_end text_start text_delta text_delta text_end done
+        print(events.message.text)  # → You asked: Why?
+        print(f"${events.message.usage.cost.total:.6f}")  # → $0.000053
 
 
 if __name__ == "__main__":

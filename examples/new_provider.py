@@ -23,13 +23,15 @@ async def main() -> None:
             ],
         )
 
-        print([model.id for model in pi.get_available() if model.provider == "my-llm"])
+        names = [model.id for model in pi.get_available() if model.provider == "my-llm"]
+        print(names)  # → ['large', 'small']
         async with pi.stream(pi.get_model("my-llm", "large"), Context([UserMessage("Hello")])) as events:
             async for event in events:
                 match event:
                     case TextDeltaEvent(delta=text):
                         print(text, end="", flush=True)
         print()
+        print(events.message.text == "Nice to meet you.")  # → True
 
 
 if __name__ == "__main__":

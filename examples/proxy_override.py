@@ -13,8 +13,8 @@ async def main() -> None:
         model = pi.get_model("anthropic", "claude-sonnet-4-5")
         message = await pi.complete(model, Context([UserMessage("Hello")]), api_key="a key")
 
-        print(message.text)
-        print(proxy.requests[0].path, proxy.requests[0].headers["x-api-key"])
+        print(message.text)  # → Hello from behind the proxy.
+        print(proxy.requests[0].headers["x-api-key"])  # → a key
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ async def main() -> None:
 
         message = await pi.complete(pi.get_model("openrouter", "auto"), Context([UserMessage("Hello")]))
 
-        print(message.text)
+        print(message.text)  # → Hello from the gateway.
         headers = gateway.requests[0].headers
-        print(headers["x-gateway-team"], headers["authorization"])
+        print(headers["x-gateway-team"], headers["authorization"])  # → search Bearer gateway-key
 
 
 if __name__ == "__main__":

@@ -13,15 +13,16 @@ async def main() -> None:
         pi.register_provider(
             "groq", base_url=box.base_url("openai-completions"), api="openai-completions", models=[{"id": "mine"}]
         )
-        print([model.id for model in pi.get_models("groq")])
+        print([model.id for model in pi.get_models("groq")])  # → ['mine']
 
         async with pi.stream(pi.get_model("groq", "mine"), Context([UserMessage("Hello")]), api_key="key") as events:
             await anext(events)
             pi.unregister_provider("groq")
             message = await events.result()
 
-        print(message.text)
-        print(pi.get_model("groq", "openai/gpt-oss-120b") == before, pi.find("groq", "mine"))
+        print(message.text)  # → I was not disturbed.
+        print(pi.get_model("groq", "openai/gpt-oss-120b") == before)  # → True
+        print(pi.find("groq", "mine"))  # → None
 
 
 if __name__ == "__main__":

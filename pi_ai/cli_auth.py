@@ -150,8 +150,8 @@ def login(args: argparse.Namespace) -> int:
             await registry.login(provider.id, kind, person)
         except LoginCancelled:
             raise
-        except (PiAIError, ValueError) as error:
-            reason = error.info.message if isinstance(error, PiAIError) else error
+        except Exception as error:  # noqa: BLE001 - a login may be anybody's
+            reason = error.info.message if isinstance(error, PiAIError) else str(error) or type(error).__name__
             raise failure("auth", f"Failed to log in to {provider.name or provider.id}: {reason}") from None
         return provider
 

@@ -11,9 +11,10 @@ from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 import attrs
+from anyio import CancelScope
 
 from pi_ai.adapters import get_api
 from pi_ai.adapters.custom import Api, CustomApi, StreamFunction
@@ -21,10 +22,6 @@ from pi_ai.auth.base import Auth, AuthStatus
 from pi_ai.auth.config_values import ConfigValues
 from pi_ai.auth.credentials import Credential
 from pi_ai.auth.env import agent_dir
-from pi_ai.auth.oauth.http import HttpSettings
-from pi_ai.auth.oauth.interaction import AuthInteraction
-from pi_ai.auth.resolve import Authenticator, LoginKind
-from pi_ai.auth.store import CredentialStore, FileCredentialStore
 from pi_ai.builder import MessageBuilder
 from pi_ai.errors import ConfigError, PiAIError, failure
 from pi_ai.events import StreamEvent
@@ -48,6 +45,11 @@ from pi_ai.types import (
     StreamOptions,
     Timeouts,
 )
+
+if TYPE_CHECKING:  # 15 ms that are not needed before there is a registry
+    from pi_ai.auth.oauth.interaction import AuthInteraction
+    from pi_ai.auth.resolve import LoginKind
+    from pi_ai.auth.store import CredentialStore
 
 StreamFunctionT = TypeVar("StreamFunctionT", bound=StreamFunction)
 
@@ -88,6 +90,10 @@ class Registry:
         allow_commands: bool = True,
         legacy_env_names: bool = True,
     ) -> None:
+        from pi_ai.auth.oauth.http import HttpSettings
+        from pi_ai.auth.resolve import Authenticator
+        from pi_ai.auth.store import FileCredentialStore
+
         self._max_connections = max_connections
         self._timeouts = (timeouts or Timeouts()).or_else(DEFAULT_TIMEOUTS)
         self._http_client = http_client
@@ -128,8 +134,11 @@ class Registry:
         if self in registries:  # not so where another task entered
             del registries[len(registries) - 1 - registries[::-1].index(self)]
             _entered.set(tuple(registries))
-        await self.settle_credential_writes()
-        await self._connections.__aexit__(exc_type, exc, tb)
+        try:
+            with CancelScope(shield=True):  # ends within the time that a refresh may take
+                await self.settle_credential_writes()
+        finally:
+            await self._connections.__aexit__(exc_type, exc, tb)
 
     # ── models ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -211,6 +220,8 @@ class Registry:
     ) -> None:
         """Register a provider, or change one; see :func:`pi_ai.register_provider`."""
         if isinstance(name, Provider):
+            if config is not None or fields:
+                raise TypeError("a Provider is registered as it is; fields are for the id of a provider")
             self._providers.register_object(name)
         else:
             _expect("the id of a provider", name, str, 'register_provider("my-provider", base_url="…", …)')

@@ -22,6 +22,7 @@ from pi_ai.cli import main
 from pi_ai.providers import local
 from pi_ai.providers.catalogue import provider_records
 from pi_ai.testing.server import Server
+from pi_ai.testing.wires import WIRES
 from pi_ai.types import KnownApi
 from pi_ai_tests.rigs import END, SSE, chunk
 
@@ -473,7 +474,7 @@ def test_and_without_it_the_sandbox_answers_and_one_line_says_what_to_set_or_ins
         assert way_out in notice
 
 
-@pytest.mark.parametrize("api", ["openai-completions", "anthropic-messages"])
+@pytest.mark.parametrize("api", WIRES)
 def test_the_sandbox_speaks_the_wires(api, capsys):
     assert main(["stream", "--model", f"sandbox/{api}", "Hi"]) == 0
     assert "Hi" in capsys.readouterr().out

@@ -128,7 +128,7 @@ def _ids(model: Model) -> IdRule:
         item = f"fc_{short_hash(item)}" if foreign else _plain(item)
         return f"{_plain(call)}|{item if item.startswith('fc_') else _plain(f'fc_{item}')}"
 
-    return IdRule(normalize, max_length=MAX_ID)
+    return IdRule(normalize, max_length=MAX_ID, told_apart_by=lambda call_id: call_id.partition("|")[0])
 
 
 def _plain(part: str) -> str:

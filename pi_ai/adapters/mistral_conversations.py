@@ -128,12 +128,12 @@ def _tool_choice(choice: Any) -> Any:
 
 def _thinking(model: Model, level: ThinkingLevel) -> JSONObject:
     """The options that make a model think, or not: by effort where it has words for levels, else by a prompt."""
-    words = model.thinking_level_map
-    if not model.reasoning or (level == "off" and words is None):
+    if not model.reasoning:
         return {}
-    if words is None:
-        return {"prompt_mode": "reasoning"}
-    return {"reasoning_effort": words.get(level) or (None if level == "off" else "high")}
+    words, off = model.thinking_level_map, level == "off"
+    if words is not None:
+        return {"reasoning_effort": words.get(level) or (None if off else "high")}
+    return {"prompt_mode": None if off else "reasoning"}
 
 
 # ── answer ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -100,9 +100,8 @@ class Refresher:
     async def settle(self) -> None:
         """Wait for the exchanges of this event loop that have begun (A51)."""
         loop = id(current_token().native_token)
-        while running := [flight for key, flight in self._flights.items() if key[0] == loop]:
-            for flight in running:
-                await flight.done.wait()
+        for flight in [flight for key, flight in self._flights.items() if key[0] == loop and flight.begun]:
+            await flight.done.wait()
 
     # ── a flight ─────────────────────────────────────────────────────────────────────────────────────────────
 

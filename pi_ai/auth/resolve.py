@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal, Protocol, TypeAlias
 
 import attrs
+from anyio import CancelScope
 
 from pi_ai.auth.base import Auth, AuthStatus
 from pi_ai.auth.credentials import Credential
@@ -243,7 +244,8 @@ class Authenticator:
             async def replace(_: Credential | None) -> Credential:
                 return credential
 
-            await self.store.modify(provider.id, replace)
+            with CancelScope(shield=True):  # what the vendor has given out is not thrown away
+                await self.store.modify(provider.id, replace)
             self._synchronize(provider.id, "login", credential)
         finally:
             queue.leave(ticket)

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import stat
-import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeAlias, cast
@@ -370,6 +369,8 @@ def _written(entries: _Entries) -> bytes:
 
 def _replace(path: str, data: bytes) -> None:
     """Write a file so that a crash leaves the old one or the new one (A14). The lock of the file is held."""
+    import tempfile  # 2 ms, and seldom needed
+
     folder, name = os.path.split(path)
     prefix = f".{name}."
     try:

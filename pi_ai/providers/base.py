@@ -53,6 +53,7 @@ class Provider:
     def __init__(self, id: str | None = None) -> None:  # noqa: A002 - pi's name
         if id is not None:
             self.id = id
+        self.name = self.name or self.id
 
     def models(self) -> Sequence[Model]:
         """Its models, as they are now; objects of the caller's own."""

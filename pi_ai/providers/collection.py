@@ -91,7 +91,11 @@ class Providers:
         self._change(name, merged)
 
     def register_object(self, provider: Provider) -> None:
-        """Register a provider as it is; it takes the place of the built-in one, and of a config (R42)."""
+        """Register a provider as it is; it takes the place of the built-in one, and of a config (R42).
+
+        :raises ProviderConfigError: it has no id.
+        """
+        check_registration(provider.id, NOTHING, NOTHING, lambda _: (None, None))
         self._objects[provider.id] = provider
         self._change(provider.id, None)
 
@@ -157,23 +161,24 @@ class Providers:
         return Layers(provider=name, file=self._file.entries.get(name, NO_ENTRY), registered=registered)
 
     def _compose(self, name: str) -> None:
-        """Make one provider of the layers that work together (R12); without layers the base is it (R11)."""
-        base = self._base(name)
-        everything = self._layers(name, self._registered.get(name, NOTHING))
-        provider, problems = base, list[str]()
-        for layers in (everything, attrs.evolve(everything, file=NO_ENTRY)):
-            if layers.file is NO_ENTRY and name not in self._registered:
-                break
-            try:
-                composed_models(layers, models_of(base))
-            except ProviderConfigError as error:
-                problems.append(str(error))
-            else:
-                provider = ComposedProvider(base, layers, self._reading)
-                problems += left_out(layers)
-                break
-        self._composed[name] = provider
+        problems: list[str] = []
+        layers = self._layers(name, self._registered.get(name, NOTHING))
+        self._composed[name] = self._with_layers(self._base(name), layers, problems)
         self._problems[name] = problems
+
+    def _with_layers(self, base: Provider | None, layers: Layers, problems: list[str]) -> Provider | None:
+        """One provider of those layers that work together (R12); without layers the base is it (R11)."""
+        if layers.file is NO_ENTRY and layers.registered is NOTHING:
+            return base
+        try:
+            composed_models(layers, models_of(base))
+        except ProviderConfigError as error:
+            problems.append(str(error))
+            if layers.file is NO_ENTRY:
+                return base
+            return self._with_layers(base, attrs.evolve(layers, file=NO_ENTRY), problems)
+        problems += left_out(layers)
+        return ComposedProvider(base, layers, self._reading)
 
 
 def models_of(provider: Provider | None) -> Sequence[Model]:

@@ -10,7 +10,6 @@ from pi_ai.adapters.custom import Api, CustomApi
 from pi_ai.auth.base import Auth, AuthStatus
 from pi_ai.auth.config_values import ConfigValues, Env, literal
 from pi_ai.auth.oauth.config import OAuthConfig
-from pi_ai.auth.oauth.radius import RadiusFlow
 from pi_ai.errors import failure
 from pi_ai.headers import layer_headers
 from pi_ai.providers.base import OptionsT, Provider
@@ -155,4 +154,6 @@ def _login_of_file(layers: Layers) -> OAuthConfig | None:
     config = layers.config
     if layers.file.oauth != "radius" or not config.base_url:
         return None
+    from pi_ai.auth.oauth.radius import RadiusFlow  # 10 ms, and seldom needed
+
     return RadiusFlow(base_url=config.base_url, name=config.name or layers.provider).config()

@@ -60,6 +60,7 @@ class RefreshContext:
     :ivar allow_network: False: only what is at hand may be used.
     :ivar force: the caller wants a fresh list, however new the old one is.
     :ivar base_url: where the provider is.
+    :ivar published: what has been published. ``persist``: whether that is to be kept.
     """
 
     provider: str
@@ -133,7 +134,8 @@ class Refresh:
         self._access = access
         self._force = force
         self._store = providers.models_path and providers.models_path.with_name(STORE_NAME)
-        found = [providers.find(name) for name in (providers.ids() if names is None else names)]
+        names = providers.ids() if names is None else [names] if isinstance(names, str) else names
+        found = [providers.find(name) for name in names]
         self._runs = {each.id: providers.begin_run(each.id) for each in found if each.refresh_models is not None}
         self._errors: dict[str, Exception] = {}
 
@@ -152,6 +154,8 @@ class Refresh:
         except Exception as error:  # noqa: BLE001 - told, not raised (R85)
             if self.is_current(name):
                 self._errors[name] = error
+        else:
+            self._errors.pop(name, None)  # what could not be had without the network
 
     async def _find_models(self, provider: Provider, network: bool) -> None:
         name, function = provider.id, provider.refresh_models

@@ -57,7 +57,8 @@ class Source:
         if isinstance(source, (str, Path)):
             path = Path(source).expanduser().resolve()
             return cls(str(path), lambda: _imported(path))
-        return cls(f"{source.__module__}:{source.__qualname__}", lambda: source)
+        name = getattr(source, "__qualname__", type(source).__qualname__)
+        return cls(f"{source.__module__}:{name}", lambda: source)
 
 
 # ── finding ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -81,7 +82,10 @@ def discover(
         found += _installed()
     for path in paths:
         found += sources_of(path)
-    return list({source.path: source for source in reversed(found)}.values())[::-1]
+    first: dict[str, Source] = {}
+    for source in found:
+        first.setdefault(source.path, source)
+    return list(first.values())
 
 
 def _in_folder(folder: Path) -> Iterator[Source]:
@@ -187,10 +191,10 @@ class _Wish:
     fields: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
 
     @property
-    def provider(self) -> str | None:
+    def provider(self) -> str:
         """The id of the provider that it is about."""
         about = self.arguments[0]
-        return None if self.method == "register_api" else about.id if isinstance(about, Provider) else about
+        return about.id if isinstance(about, Provider) else about
 
     def fulfil(self, registry: Registrations) -> None:
         getattr(registry, self.method)(*self.arguments, **self.fields)
@@ -321,7 +325,7 @@ class Extensions:
         fulfilled, self._fulfilled = self._fulfilled, []
         if self._registry is not None:
             for wish in fulfilled:
-                if wish.provider is not None:
+                if wish.method == "register_provider":
                     self._registry.unregister_provider(wish.provider)
                 self._registry.unregister_apis(wish.path)
         return await self.load()
@@ -346,7 +350,8 @@ class Extensions:
             wish.fulfil(self._registry)
             self._fulfilled.append(wish)
         elif wish.method == "unregister_provider":
-            self._queue = [kept for kept in self._queue if kept.provider != wish.provider]
+            about = wish.provider
+            self._queue = [kept for kept in self._queue if (kept.method, kept.provider) != ("register_provider", about)]
         else:
             self._queue.append(wish)
 

@@ -256,6 +256,7 @@ DIFFERENCES: dict[str, dict[str, Difference]] = {
             "mistral-conversations.md, Stream [+]: an error in the stream is told in its own words",
         ),
         "finish-missing": _NOT_ENDED,
+        "retry-option-ignored": (("requests",), "mistral-conversations.md, Request [+]: max_retries counts"),
         "wire-no-final-blank-line": (("events", "message"), "reliability F20: half a line is never parsed"),
         "wire-truncated": _NOT_ENDED,
     },

@@ -51,11 +51,10 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 
 class Replay(httpx.AsyncBaseTransport):
-    """Answers requests with a golden's responses, in order."""
+    """Answers requests with a golden's responses, in order; who asks more often gets the last one again."""
 
-    def __init__(self, responses: list[dict[str, Any]], *, repeat: bool) -> None:
+    def __init__(self, responses: list[dict[str, Any]]) -> None:
         self.responses = responses
-        self.repeat = repeat
         self.requests: list[dict[str, Any]] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -69,8 +68,7 @@ class Replay(httpx.AsyncBaseTransport):
                 "body": json.loads(request.content),
             }
         )
-        last = len(self.responses) == 1 and self.repeat
-        response = self.responses[0] if last else self.responses.pop(0)
+        response = self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
         return httpx.Response(response["status"], headers=response.get("headers"), stream=Body(response))
 
 
@@ -108,7 +106,7 @@ async def play(golden: dict[str, Any]) -> Played:
     given = golden["options"]
     model, context = from_json(Model, golden["model"]), from_json(Context, golden["context"])
     options_type = StreamOptions if golden["mode"] == "streamSimple" else get_api(model.api).options_type
-    transport = Replay(list(golden["responses"]), repeat=bool(control.get("repeatLastResponse")))
+    transport = Replay(list(golden["responses"]))
     seen: list[dict[str, Any]] = []
     async with httpx.AsyncClient(transport=transport, headers={"accept": "*/*"}) as client:
         options = attrs.evolve(

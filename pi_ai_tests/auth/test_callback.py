@@ -1,4 +1,4 @@
-"""The loopback callback server and what races with it (A80-A83, X12-X14, F93, T16)."""
+"""The loopback callback server and what races with it (A80-A83, X12-X14, X32, F93, T16)."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_what_people_paste_is_understood_a83(text, code, state):
     assert parse_authorization_input(text) == (code, state)
 
 
-def test_a_pasted_state_that_differs_or_a_missing_code_is_refused_a83():
+def test_a_pasted_state_that_differs_or_a_missing_code_is_refused_a83_x32():
     assert pasted_code("c#s", "s") == "c"
     assert pasted_code("c", "s") == "c"
     with pytest.raises(OAuthError, match="OAuth state mismatch"):

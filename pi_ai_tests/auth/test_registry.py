@@ -10,8 +10,10 @@ import io
 import json
 import logging
 import traceback
+from urllib.parse import parse_qsl, urlsplit
 
 import anyio
+import anyio.lowlevel
 import attrs
 import pytest
 
@@ -19,7 +21,7 @@ from pi_ai import Context, Registry, UserMessage, to_json
 from pi_ai.auth.credentials import Credential
 from pi_ai.auth.store import FileCredentialStore, InMemoryCredentialStore
 from pi_ai.errors import PiAIError
-from pi_ai.oauth import Auth, DeviceCodeFlow
+from pi_ai.oauth import Auth, AuthorizationCodeFlow, DeviceCodeFlow, Secret
 from pi_ai.testing.server import Server
 from pi_ai_tests.auth.rigs import Flow, Person, form, oauth
 from pi_ai_tests.rigs import END, SSE, chunk
@@ -212,6 +214,110 @@ async def test_leaving_a_registry_waits_for_logins_that_are_being_refreshed_a51(
         assert json.loads(path.read_text())["corp"]["refresh"] == "r1"
 
 
+async def test_a_new_token_is_saved_before_a_request_uses_it_f88(tmp_path):
+    path, flow, saved = tmp_path / "auth.json", Flow(), []
+    path.write_text(json.dumps({"corp": oauth(expires_in=0)}))
+    path.chmod(0o600)
+
+    async def look(request, answer):
+        saved.append(json.loads(path.read_text())["corp"]["access"])
+        await answer.whole(200, SSE, ANSWER)
+
+    async with Server(look) as server:
+        pi = registry(path=path, base_url=server.url, oauth=flow.config())
+        await pi.complete(pi.get_model("corp", "m"), CONTEXT)
+    assert saved == ["a1"]
+
+
+async def test_a_logout_forgets_what_is_stored_and_set_and_nothing_else_a62(monkeypatch):
+    monkeypatch.setenv("GROQ_API_KEY", "from-env")
+    pi = Registry(models_path=None, credentials=InMemoryCredentialStore({"groq": {"type": "api_key", "key": "k"}}))
+    pi.set_runtime_api_key("groq", "runtime")
+    await pi.logout("groq")
+    await pi.logout("groq")
+    await pi.logout("nobody")
+    assert (await pi.get_auth("groq")).api_key == "from-env"
+    assert pi.get_provider_auth_status("groq").label == "GROQ_API_KEY"
+
+
+@pytest.mark.parametrize(
+    ("provider", "variable"),
+    [
+        ("anthropic", "ANTHROPIC_API_KEY"),
+        ("openai", "OPENAI_API_KEY"),
+        ("openrouter", "OPENROUTER_API_KEY"),
+        ("xai", "XAI_API_KEY"),
+        ("kimi-coding", "KIMI_API_KEY"),
+        ("meta", "META_API_KEY"),
+        ("radius", "RADIUS_API_KEY"),
+        ("github-copilot", "COPILOT_GITHUB_TOKEN"),
+    ],
+)
+async def test_providers_with_a_login_work_with_a_key_from_the_environment_a91(monkeypatch, provider, variable):
+    for other in ("GH_TOKEN", "GITHUB_TOKEN"):
+        monkeypatch.setenv(other, "wrong")
+    for name in ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_OAUTH_TOKEN", variable):
+        monkeypatch.delenv(name, raising=False)
+    pi = Registry(models_path=None, credentials=InMemoryCredentialStore())
+    assert await pi.get_auth(provider) is None
+    monkeypatch.setenv(variable, "key")
+    assert (await pi.get_auth(provider)).api_key == "key"
+
+
+async def test_openai_codex_has_a_login_only_a91():
+    pi = Registry(
+        models_path=None, credentials=InMemoryCredentialStore({"openai-codex": {"type": "api_key", "key": "k"}})
+    )
+    assert not pi.get_provider("openai-codex").takes_api_key
+    assert await pi.get_auth("openai-codex") is None
+
+
+async def test_an_error_says_what_its_cause_said_once_and_its_kind_is_of_this_list_a49():
+    flow = Flow()
+    flow.error = RuntimeError("the cause")
+    pi = registry({"corp": oauth(expires_in=0)}, oauth=flow.config())
+    with pytest.raises(PiAIError) as caught:
+        await pi.get_auth("corp")
+    assert str(caught.value).count("the cause") == caught.value.info.message.count("the cause") == 1
+    assert caught.value.info.kind == "oauth"
+    assert caught.value.__cause__ is flow.error
+
+
+async def test_cancelled_at_any_await_a_login_or_a_refresh_leaves_nothing_behind_a50_a69(tmp_path):
+    """Cancelled after so and so many steps of the event loop: no lock, no torn file, no question, no server."""
+    path = tmp_path / "auth.json"
+    path.write_text(json.dumps({"corp": oauth(expires_in=0)}))
+    path.chmod(0o600)
+
+    async def endpoint(request, answer):
+        tokens = {"access_token": "a", "refresh_token": "r", "expires_in": 60}
+        await answer.whole(200, {}, json.dumps(tokens).encode())
+
+    async with Server(endpoint) as server:
+        flow = AuthorizationCodeFlow(
+            name="Corp", authorize_url="https://login.example/", token_url=server.url, client_id="mine"
+        )
+        for steps in (*range(25), 40, 80):
+            pi, person = registry(path=path, oauth=flow.config()), Person()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(pi.login, "corp", "oauth", person)
+                tasks.start_soon(pi.get_auth, "corp")
+                for _ in range(steps):
+                    await anyio.lowlevel.checkpoint()
+                tasks.cancel_scope.cancel()
+            await pi.settle_credential_writes()
+            assert not (tmp_path / "auth.json.lock").exists()
+            assert [name.name for name in tmp_path.iterdir()] == ["auth.json"]
+            assert json.loads(path.read_text())["corp"]["type"] == "oauth"
+            assert person.dismissed == len(person.prompts)
+            for event in person.events:
+                port = urlsplit(dict(parse_qsl(urlsplit(event.url).query))["redirect_uri"]).port
+                with pytest.raises(OSError):
+                    await anyio.connect_tcp("127.0.0.1", port)
+        pi = registry(path=path, oauth=flow.config())
+        assert (await pi.get_auth("corp")).api_key == "a"
+
+
 # ── one secret, looked for everywhere ────────────────────────────────────────────────────────────────────────
 
 
@@ -256,8 +362,6 @@ async def test_a_secret_shows_nowhere_but_where_it_is_sent_x1_x2_t14(tmp_path, s
 
     guarded = Guarded(new_access)
     async with Server(endpoint) as server, guarded.server:
-        from pi_ai.oauth import Secret
-
         flow = DeviceCodeFlow(
             name="Corp", device_url="", token_url=server.url, client_id="mine", client_secret=Secret(client)
         )

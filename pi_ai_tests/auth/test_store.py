@@ -405,7 +405,7 @@ async def test_nothing_is_written_once_the_lock_is_lost_a24(path):
     assert json.loads(path.read_text()) == {"x": OAUTH}
 
 
-async def test_changes_of_one_file_by_many_tasks_threads_and_stores_are_all_kept_a26_a33(path):
+async def test_changes_of_one_file_by_many_tasks_threads_and_stores_are_all_kept_a26_a33_x11(path):
     store = given(path, {})
 
     async def add(name, store=None):

@@ -511,6 +511,31 @@ async def test_R76_leaving_early_or_being_cancelled_ends_the_function():
     assert (ended, events.message.stop_reason) == (["a", "a"], "aborted")
 
 
+async def test_R77_the_events_of_an_answer_come_in_their_order_with_index_and_partial():
+    async def answers(model, context, options):
+        out = MessageBuilder(model)
+        yield out.start()
+        yield out.thinking("Hm.")
+        yield out.text("Hello")
+        yield out.tool_call("c1", "f", {"a": 1})
+        yield out.finish("toolUse")
+
+    pi = registry(answers)
+    seen = []
+    async for event in pi.stream(MODEL, CONTEXT):
+        index = getattr(event, "content_index", None)
+        seen.append((event.type, index))
+        if index is not None:
+            assert len(event.partial.content) > index
+    assert seen == [
+        ("start", None),
+        *[(f"thinking_{step}", 0) for step in ("start", "delta", "end")],
+        *[(f"text_{step}", 1) for step in ("start", "delta", "end")],
+        *[(f"toolcall_{step}", 2) for step in ("start", "delta", "end")],
+        ("done", None),
+    ]
+
+
 async def test_R78_arguments_that_are_no_json_are_never_run():
     async def calls(model, context, options):
         out = MessageBuilder(model)

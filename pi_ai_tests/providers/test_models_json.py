@@ -161,6 +161,10 @@ SCHEMA = {
     "providers.x.modelOverrides.m.cost.input: must be a number": {
         "providers": {"x": {"modelOverrides": {"m": {"cost": {"input": "free"}}}}}
     },
+    "providers.x.modelOverrides: must be an object": {"providers": {"x": {"modelOverrides": []}}},
+    "providers.x.models.0.samplingParamsByThinkingLevel.high: must be an object": {
+        "providers": {"x": {"models": [{"id": "m", "samplingParamsByThinkingLevel": {"high": 1}}]}}
+    },
     "providers.x.modelOverrides.m.name: must be a non-empty string": {
         "providers": {"x": {"modelOverrides": {"m": {"name": None}}}}
     },

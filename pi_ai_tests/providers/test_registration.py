@@ -21,6 +21,7 @@ from pi_ai import (
     Registry,
     get_model,
 )
+from pi_ai.auth.store import InMemoryCredentialStore
 from pi_ai.providers import catalogue
 from pi_ai.providers.builtin import BuiltinProvider
 from pi_ai.providers.layers import merged_compat
@@ -81,6 +82,31 @@ def test_R11_a_provider_without_layers_is_the_base_itself(pi):
     assert pi.get_provider("anthropic") is not base
     pi.unregister_provider("anthropic")
     assert pi.get_provider("anthropic") is base
+
+
+@pytest.mark.anyio
+async def test_R12_a_registration_that_no_longer_holds_is_told_and_gives_way_to_its_base(agent_dir):
+    pi = file_of(agent_dir, x={"baseUrl": URL, "api": CHAT}, groq={"headers": {}})
+    pi.register_provider("x", models=[{"id": "m"}])
+    pi.register_provider("groq", models=[{"id": "m"}])
+    assert pi.get_model("x", "m").base_url == URL
+    file_of(agent_dir)
+    await pi.refresh()
+    assert pi.get_error() == ('Provider "x": Provider x, model m: no "api" specified. Set at provider or model level.')
+    assert pi.get_provider("x") is None
+    assert ids(pi, "groq") == ["m"]
+    file_of(agent_dir, x={"baseUrl": URL, "api": CHAT})
+    await pi.refresh()
+    assert (pi.get_error(), ids(pi, "x")) == (None, ["m"])
+
+
+@pytest.mark.anyio
+async def test_R12_a_file_that_does_not_fit_is_left_out_and_the_registration_stays(agent_dir):
+    pi = file_of(agent_dir, x={"models": [{"id": "of-file"}]})
+    pi.register_provider("x", base_url=URL)
+    assert 'no "api" specified' in pi.get_error()
+    assert pi.get_provider("x").base_url == URL
+    assert ids(pi, "x") == []
 
 
 def test_R13_providers_are_listed_in_the_order_of_their_kinds(agent_dir):
@@ -355,6 +381,14 @@ def test_R42_a_whole_provider_takes_the_place_of_a_built_in_one(pi, agent_dir):
     assert everything(pi) == before
 
 
+def test_a_whole_provider_has_an_id_and_is_registered_as_it_is(pi):
+    with pytest.raises(ProviderConfigError, match="Provider id must not be empty"):
+        pi.register_provider(Provider())
+    with pytest.raises(TypeError, match="registered as it is"):
+        pi.register_provider(Provider("x"), base_url=URL)
+    assert pi.get_provider("") is pi.get_provider("x") is None
+
+
 def test_R43_to_start_over_is_to_unregister_first(pi):
     pi.register_provider("x", **WHOLE, headers={"X": "1"}, models=[{"id": "m"}])
     pi.unregister_provider("x")
@@ -412,6 +446,27 @@ def test_the_local_provider_can_be_overridden_and_restored_like_any_other(pi):
         pi.get_model("local", "smollm")
     pi.unregister_provider("local")
     assert pi.get_provider("local") is before
+
+
+@pytest.mark.anyio
+async def test_R51_R104_unregistering_does_not_touch_what_is_stored():
+    far = 4_000_000_000_000
+    store = InMemoryCredentialStore({"x": {"type": "oauth", "access": "a", "refresh": "r", "expires": far}})
+    pi = Registry(credentials=store)
+    login = OAuthConfig(name="L", login=print, refresh_token=print, get_api_key=lambda login: login["access"])
+    pi.register_provider("x", base_url=URL, api=CHAT, models=[{"id": "m"}], oauth=login)
+    model = pi.get_model("x", "m")
+    assert pi.is_using_oauth(model)
+    assert model in pi.get_available()  # R102
+    pi.unregister_provider("x")
+    assert not pi.has_configured_auth("x")
+    assert (await store.read("x"))["access"] == "a"
+    pi.register_provider("x", base_url=URL, api=CHAT, models=[{"id": "m"}], oauth=login)
+    assert pi.is_using_oauth(model)
+
+
+def test_the_name_of_a_provider_is_its_id_where_it_has_none():
+    assert Provider("x").name == "x"
 
 
 # ── any sequence ─────────────────────────────────────────────────────────────────────────────────────────────

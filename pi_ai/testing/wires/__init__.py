@@ -8,6 +8,7 @@ from pi_ai.testing.wires.anthropic_messages import AnthropicMessages
 from pi_ai.testing.wires.base import Asked, Wire
 from pi_ai.testing.wires.bedrock_converse_stream import BedrockConverseStream
 from pi_ai.testing.wires.google import GoogleGenerativeAI, GoogleVertex
+from pi_ai.testing.wires.mistral_conversations import MistralConversations
 from pi_ai.testing.wires.openai_completions import OpenAICompletions
 from pi_ai.testing.wires.openai_responses import AzureOpenAIResponses, OpenAIResponses
 
@@ -21,6 +22,7 @@ WIRES: dict[str, Wire] = {
         GoogleGenerativeAI(),
         GoogleVertex(),
         BedrockConverseStream(),
+        MistralConversations(),
     )
 }
 """API → renderer. A new wire is one file, and its name here."""

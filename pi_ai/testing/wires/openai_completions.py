@@ -82,7 +82,7 @@ class OpenAICompletions(Wire):
         said: JSONObject = {}
         for delta in (delta for block in turn.content for delta in _said(unbroken, block)):
             said |= {field: said[field] + value if field in said else value for field, value in delta.items()}
-        if calls := [_call(block) for block in turn.content if isinstance(block, (ToolCall, RawToolCall))]:
+        if calls := [function_call(block) for block in turn.content if isinstance(block, (ToolCall, RawToolCall))]:
             said["tool_calls"] = calls
         choice = {"index": 0, "message": {**message, **said}, "logprobs": None, "finish_reason": _finish_reason(turn)}
         return {**_common(turn, asked, "chat.completion"), "choices": [choice], "usage": _usage(turn, asked)}
@@ -140,14 +140,15 @@ def _said(turn: Turn, block: Block) -> Iterator[JSONObject]:
 
 
 def _called(turn: Turn, block: ToolCall | RawToolCall, index: int) -> Iterator[JSONObject]:
-    call = _call(block)
+    call = function_call(block)
     head = {**call, "function": {**call["function"], "arguments": ""}}
     yield {"tool_calls": [{"index": index, **head}]}
     for piece in turn.pieces(arguments_of(block)):
         yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
 
 
-def _call(call: ToolCall | RawToolCall) -> JSONObject:
+def function_call(call: ToolCall | RawToolCall) -> JSONObject:
+    """A call, whole."""
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments_of(call)}}
 
 
