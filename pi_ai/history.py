@@ -148,13 +148,13 @@ class IdRule:
     :ivar max_length: of an id that has to be told apart from another one of the same request: its end becomes
         ``joint`` and 8 hexadecimal digits.
     :ivar joint: a character that the API allows, or nothing.
-    :ivar told_apart_by: the beginning of an id by which the API ties results to calls; default: all of it.
+    :ivar told_apart_by: of such an id, the beginning by which the API ties results to calls; default: all of it.
     """
 
     normalize: Callable[[str, AssistantMessage], str]
     max_length: int = 64
     joint: str = "_"
-    told_apart_by: Callable[[str], str] = str
+    told_apart_by: Callable[[str, AssistantMessage], str] = lambda id, source: id  # noqa: A006 - the field's name
 
 
 KEEP_IDS = IdRule(lambda id, source: id)  # noqa: A006 - the field's name
@@ -266,23 +266,22 @@ class _Replay:
         wanted = call.id if own else self._ids.normalize(call.id, source)
         # A model's own ids must come back as they were, also when it gives the same ones in every turn; those of
         # other models are told apart within the whole request, because some APIs insist on it.
-        # A server of the same API may repeat that part, and takes it back so.
-        part = str if source.api == self._model.api else self._ids.told_apart_by
-        new = self._distinct(wanted, call.id, part, [turn_ids] if own else [turn_ids, self._used_ids])
-        turn_ids |= {new, part(new)}
+        part = wanted if own else self._ids.told_apart_by(wanted, source)
+        new = self._distinct(part, call.id, [turn_ids] if own else [turn_ids, self._used_ids])
+        turn_ids.add(new)
+        new += wanted[len(part) :]
         if own or call.thought_signature is None:
             return call if new == call.id else attrs.evolve(call, id=new)
         return attrs.evolve(call, id=new, thought_signature=None)
 
-    def _distinct(self, wanted: str, original: str, part: Callable[[str], str], taken: Sequence[set[str]]) -> str:
-        """An id whose ``part`` is not empty and not taken (TM6). The same history always gives the same ids."""
-        head = part(wanted)
-        rest, new, salt = wanted[len(head) :], head, 0
+    def _distinct(self, wanted: str, original: str, taken: Sequence[set[str]]) -> str:
+        """An id that is not empty and not taken (TM6). The same history always gives the same ids."""
+        new, salt = wanted, 0
         while not new or any(new in ids for ids in taken):
             digest = zlib.crc32(f"{original}:{salt}".encode("utf-8", "surrogatepass"))
             tail = f"{self._ids.joint}{digest:08x}"
-            new, salt = head[: self._ids.max_length - len(tail)] + tail, salt + 1
-        return new + rest
+            new, salt = wanted[: self._ids.max_length - len(tail)] + tail, salt + 1
+        return new
 
 
 @attrs.frozen(eq=False)

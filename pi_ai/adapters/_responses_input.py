@@ -128,7 +128,11 @@ def _ids(model: Model) -> IdRule:
         item = f"fc_{short_hash(item)}" if foreign else _plain(item)
         return f"{_plain(call)}|{item if item.startswith('fc_') else _plain(f'fc_{item}')}"
 
-    return IdRule(normalize, max_length=MAX_ID, told_apart_by=lambda call_id: call_id.partition("|")[0])
+    def told_apart_by(call_id: str, source: AssistantMessage) -> str:
+        # A server of this API may repeat the first part, and takes it back so.
+        return call_id if source.api.endswith("responses") else call_id.partition("|")[0]
+
+    return IdRule(normalize, max_length=MAX_ID, told_apart_by=told_apart_by)
 
 
 def _plain(part: str) -> str:
