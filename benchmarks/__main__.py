@@ -15,10 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants import CONTESTANTS
+from benchmarks.contestants import contestants
 from benchmarks.server import WIRES, replay_server
-
-L4 = "httpx + httpx-sse + json (L4)"
 
 
 def _fresh(*arguments: str) -> Any:
@@ -38,17 +36,18 @@ def _spread(values: list[float]) -> str:
 def cpu_per_event(rounds: int, events: int) -> Iterator[dict[str, Any]]:
     """CPU (user and system) of one client per event, one stream as fast as it goes."""
     for wire in WIRES:
+        bare, names = contestants(wire)
         for per_chunk in (1, 8):
-            taken: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+            taken: dict[str, list[float]] = {name: [] for name in names}
             with replay_server() as url:
                 for _ in range(rounds):
-                    for name in CONTESTANTS:
+                    for name in names:
                         seen = _fresh("benchmarks.contestants", name, f"{url}/{wire}/{events}/{per_chunk}", wire)
                         taken[name].append(seen["cpu"] / events * 1e6)
             print(f"\nCPU per event, {wire}, {events} events, {per_chunk} a chunk")
             print(f"{'':32s}       µs  (min to max)     × L4")
             for name, values in taken.items():
-                ratios = [mine / bare for mine, bare in zip(values, taken[L4], strict=True)]
+                ratios = [mine / theirs for mine, theirs in zip(values, taken[bare], strict=True)]
                 print(f"{name:32s} {_spread(values):26s} {statistics.median(ratios):6.2f}")
                 yield {
                     "section": "cpu",

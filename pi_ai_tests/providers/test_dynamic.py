@@ -157,58 +157,59 @@ async def test_R87_what_could_only_be_had_over_the_network_is_no_error():
 
 
 async def test_R87_a_newer_refresh_supersedes_an_older_one():
-    gates = [anyio.Event(), anyio.Event()]
-    published = []
+    begun, gates, done = ([anyio.Event(), anyio.Event()] for _ in range(3))
+    published, results = {}, {}
 
     async def refresh_models(context):
         if not context.allow_network:
             return None
-        number = len(published)
-        published.append(None)
+        number = 1 if begun[0].is_set() else 0
+        begun[number].set()
         await gates[number].wait()
         published[number] = context.publish([{"id": f"run {number}"}])
         return [{"id": f"run {number}"}]
 
     pi = Registry()
     pi.register_provider("x", **WHOLE, models=[{"id": "old"}], refresh_models=refresh_models)
-    results = {}
 
     async def refresh(number):
         results[number] = await pi.refresh()
+        done[number].set()
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(refresh, 0)
-            await anyio.wait_all_tasks_blocked()
-            tasks.start_soon(refresh, 1)
-            await anyio.wait_all_tasks_blocked()
+            for number in (0, 1):
+                tasks.start_soon(refresh, number)
+                await begun[number].wait()
             gates[1].set()
-            await anyio.wait_all_tasks_blocked()
+            await done[1].wait()
             assert ids(pi) == ["run 1"]
             gates[0].set()
     assert ids(pi) == ["run 1"]
-    assert published == [False, True]
+    assert published == {0: False, 1: True}
     assert (results[0].aborted, results[1].aborted) == (True, False)
 
 
 @pytest.mark.parametrize("change", ["unregister", "register"])
 async def test_R87_a_registration_supersedes_a_refresh_too(change):
-    gate = anyio.Event()
+    begun, gate = anyio.Event(), anyio.Event()
 
     async def refresh_models(context):
+        begun.set()
         await gate.wait()
         return [{"id": "late"}]
 
     pi = Registry()
     pi.register_provider("x", **WHOLE, refresh_models=refresh_models)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(pi.refresh)
-        await anyio.wait_all_tasks_blocked()
-        if change == "unregister":
-            pi.unregister_provider("x")
-        else:
-            pi.register_provider("x", models=[{"id": "by hand"}])
-        gate.set()
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pi.refresh)
+            await begun.wait()
+            if change == "unregister":
+                pi.unregister_provider("x")
+            else:
+                pi.register_provider("x", models=[{"id": "by hand"}])
+            gate.set()
     if change == "unregister":
         assert pi.get_provider("x") is None
     else:
@@ -220,14 +221,16 @@ async def test_R87_cancelling_a_refresh_cancels_the_functions():
 
     async def refresh_models(context):
         try:
+            tasks.cancel_scope.cancel()
             await anyio.sleep_forever()
         finally:
             ended.append(context.provider)
 
     pi = Registry()
     pi.register_provider("x", **WHOLE, models=[{"id": "old"}], refresh_models=refresh_models)
-    with anyio.move_on_after(0.05):
-        await pi.refresh()
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            await pi.refresh()
     assert (ended, ids(pi)) == (["x"], ["old"])
 
 

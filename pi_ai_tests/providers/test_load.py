@@ -13,14 +13,14 @@ CONTEXT = Context([UserMessage("Hello", timestamp=1)])
 STREAMS = 200
 
 
-def speaks(version, begun, gate):
+def speaks(version, begin, gate):
     """A stream function that tells its version, and waits in the middle until the gate opens."""
 
     async def stream_simple(model, context, options):
         out = MessageBuilder(model)
         yield out.start()
         yield out.text(f"{version} ")
-        begun.append(version)
+        begin(version)
         await gate.wait()
         yield out.text(f"{model.base_url} {options.headers['X-V']} {options.api_key}")
         yield out.finish("stop")
@@ -29,9 +29,13 @@ def speaks(version, begun, gate):
 
 
 async def test_R52_streams_that_have_begun_are_not_disturbed_and_the_next_request_sees_the_change():
-    pi, gate = Registry(), anyio.Event()
+    pi, gate, news = Registry(), anyio.Event(), anyio.Event()
     begun: list[str] = []
     texts: dict[int, str] = {}
+
+    def begin(version):
+        begun.append(version)
+        news.set()
 
     def register(version):
         pi.register_provider(
@@ -40,7 +44,7 @@ async def test_R52_streams_that_have_begun_are_not_disturbed_and_the_next_reques
             api="my-api",
             api_key=f"key-{version}",
             headers={"X-V": version},
-            stream_simple=speaks(version, begun, gate),
+            stream_simple=speaks(version, begin, gate),
             models=[{"id": "m"}],
         )
 
@@ -56,8 +60,9 @@ async def test_R52_streams_that_have_begun_are_not_disturbed_and_the_next_reques
                         pi.unregister_provider("x")
                         assert pi.find("x", "m") is None
                     register(f"v{number}")
+                news = anyio.Event()
                 tasks.start_soon(ask, number)
-                await anyio.wait_all_tasks_blocked()
+                await news.wait()
                 assert begun[-1] == f"v{number // 10 * 10}"  # what was registered last serves at once
             pi.unregister_provider("x")
             assert len(begun) == STREAMS

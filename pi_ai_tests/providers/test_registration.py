@@ -229,6 +229,8 @@ def test_R34_an_endpoint_that_comes_from_elsewhere_is_inherited_as_it_is(pi):
 def test_R35_the_provider_of_a_model_is_the_registered_one(pi):
     pi.register_provider("mine", models=pi.get_models("groq"))
     assert {model.provider for model in pi.get_models("mine")} == {"mine"}
+    pi.register_provider("yours", **WHOLE, models=[{"id": "m", "provider": "whatever"}])
+    assert pi.get_model("yours", "m").provider == "yours"
 
 
 def test_R36_compat_is_merged_field_by_field(pi):

@@ -413,6 +413,34 @@ async def test_secrets_are_not_in_what_a_provider_says_about_them(box, whole):
     assert "very-secret" not in f"{message!r}"
 
 
+PIS_PAGE = {
+    "apiKey": "MY_API_KEY",
+    "api": "anthropic-messages",
+    "models": [
+        {
+            "id": "claude-sonnet-4-20250514",
+            "name": "Claude 4 Sonnet (proxy)",
+            "reasoning": False,
+            "input": ["text", "image"],
+            "cost": {"input": 3, "output": 15, "cacheRead": 0.3, "cacheWrite": 3.75},
+            "contextWindow": 200000,
+            "maxTokens": 16384,
+        }
+    ],
+}
+
+
+async def test_an_example_of_pis_page_typed_over_works_as_it_is(box, monkeypatch):
+    monkeypatch.setenv("MY_API_KEY", "secret")
+    pi = Registry()
+    pi.register_provider("my-proxy", {"baseUrl": box.base_url("anthropic-messages"), **PIS_PAGE})
+    with pytest.warns(PiAiDeprecationWarning, match=r'write "\$MY_API_KEY"'):
+        seen = await sent(pi, box, "my-proxy", "claude-sonnet-4-20250514")
+    assert seen["x-api-key"] == "secret"
+    model = pi.get_model("my-proxy", "claude-sonnet-4-20250514")
+    assert (model.name, model.cost.cache_write, model.max_tokens) == ("Claude 4 Sonnet (proxy)", 3.75, 16384)
+
+
 # ── availability ─────────────────────────────────────────────────────────────────────────────────────────────
 
 STATUSES = {
