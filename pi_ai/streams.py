@@ -259,7 +259,7 @@ class EventStream(AsyncIterator[StreamEvent]):
                 await self._finish(self._failed(ABORTED, reason="aborted"))
             elif self._waiting is not None:
                 assert self._source is not None
-                self._accept(await anext(self._source))
+                self._accept(await self._source.__anext__())
                 if self._waits != self._waiting.waits:
                     self._waits, self._run = self._waiting.waits, 0  # a wait for the network is a checkpoint
             else:

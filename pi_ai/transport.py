@@ -408,7 +408,7 @@ class Exchange:
         self._raw = aiter(body)
         encoding = headers.get("content-encoding", "identity").strip().lower()
         self._body = self._raw if encoding in ("", "identity") else _Inflated(self._raw, encoding)
-        self._guard = read
+        self._advance = self._body.__anext__ if read is None else partial(read, self._next)
         self._close = close
         self._release = release
         self._closed = False
@@ -422,7 +422,7 @@ class Exchange:
             data, self._ahead = self._ahead, b""
             return data
         try:
-            data = await (anext(self._body) if self._guard is None else self._guard(self._next))
+            data = await self._advance()
         except StopAsyncIteration:
             self.at_end = True
             return b""

@@ -75,6 +75,8 @@ class SSEDecoder:
         if _CR in data or (self._after_cr and data):
             data = self._with_lf_only(data)
         if self._at_rest and data.endswith(b"\n\n") and len(data) <= self._limit:
+            if data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2:  # one event, as most packets hold
+                return [_Event("message", data[6:-2].decode("utf-8", "replace"), "", None)]
             events = _usual_events(data.decode("utf-8", "replace"))
             if events is not None:
                 return events
