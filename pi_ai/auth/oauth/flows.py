@@ -7,6 +7,7 @@ registers. Rules: auth A85, X12, X15.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 from urllib.parse import urlencode, urlsplit
@@ -54,7 +55,7 @@ class Redirect:
 
 
 @attrs.frozen(kw_only=True)
-class Tokens:
+class Tokens(ABC):
     """What both kinds have: where tokens come from, and what is kept of them.
 
     :ivar name: of the login, for people and errors.
@@ -79,12 +80,12 @@ class Tokens:
     use: Use | None = None
     is_subscription: bool = False
 
+    @abstractmethod
     async def login(self, callbacks: OAuthLoginCallbacks) -> Credential:
         """Log in.
 
         :raises PiAIError: kind ``oauth``: it failed. ``LoginCancelled``: the user does not want to.
         """
-        raise NotImplementedError
 
     async def refresh(self, credential: Credential) -> Credential:
         """Exchange the refresh token.
