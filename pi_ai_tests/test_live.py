@@ -45,7 +45,8 @@ CONTEXT = Context([UserMessage("Tell me about the sea.")], system_prompt="You ar
 WEATHER = Tool(
     name="get_weather",
     description="The weather in a city",
-    parameters={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    # The server holds the model to the schema, so an enumeration bounds the call's length whatever the model would say.
+    parameters={"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]},
 )
 
 

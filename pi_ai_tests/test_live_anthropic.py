@@ -29,7 +29,8 @@ from pi_ai_tests.test_local_server import TOOL_TEMPLATE, live
 
 pytestmark = pytest.mark.anyio
 SMALL = local_model(api="anthropic-messages", context_window=512)
-CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+# The server holds the model to the schema, so an enumeration bounds the call's length whatever the model would say.
+CITY = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}
 WEATHER = Tool("get_weather", "The weather in a city.", CITY)
 ASK = UserMessage("What is the weather in Paris?")
 CALLING = AssistantMessage([TextContent("<tool_call>\n")])
