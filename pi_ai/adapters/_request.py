@@ -10,8 +10,11 @@ from urllib.parse import quote, urlsplit
 
 import attrs
 
+from pi_ai.auth.base import holds_key
+from pi_ai.auth.env import way_to_a_key
 from pi_ai.errors import PiAIError, failure
 from pi_ai.headers import layer_headers
+from pi_ai.transport import CREDENTIAL_HEADERS
 from pi_ai.types import CacheRetention, JSONObject, Model, RequestOptions, StreamOptions
 from pi_ai.urls import host_of, is_loopback
 
@@ -101,13 +104,10 @@ def credential(model: Model, options: RequestOptions, key_headers: Collection[st
     """
     if options.api_key:
         return options.api_key
-    given = layer_headers(model.headers, options.headers)
-    if any(name.lower() in key_headers and value and value.strip() for name, value in given.items()):
-        return None
-    if is_loopback(host_of(model.base_url)):
+    if holds_key(layer_headers(model.headers, options.headers), key_headers) or is_loopback(host_of(model.base_url)):
         return None
     text = f"No API key for provider: {model.provider}"
-    hint = f"{text}. Pass api_key=…, or set the environment variable of the provider"
+    hint = f"{text}. {way_to_a_key(model.provider)}"
     raise failure("auth", hint, text=text, provider=model.provider, api=model.api, model=model.id, phase="auth")
 
 
@@ -118,3 +118,11 @@ def bearer(model: Model, options: RequestOptions, header: str = "Authorization")
     """
     key = credential(model, options)
     return {header: f"Bearer {key}"} if key else {}
+
+
+def secrets_of(model: Model, options: RequestOptions) -> list[str]:
+    """What of a request must not be quoted, should its provider repeat it: the key, and credentials in headers (X1)."""
+    given = layer_headers(model.headers, options.headers)
+    values = [value for name, value in given.items() if value and name.lower() in CREDENTIAL_HEADERS]
+    tokens = [value.partition(" ")[2] for value in values]  # after "Bearer"
+    return [secret for secret in (options.api_key, *values, *tokens) if secret]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal, TypeAlias
 
 import attrs
 
 from pi_ai.auth.credentials import Credential
+
+KEY_HEADERS = frozenset({"api-key", "authorization", "cf-aig-authorization", "x-api-key", "x-goog-api-key"})
+"""Headers that stand for a key, in lower case."""
 
 AuthSource: TypeAlias = Literal["runtime", "stored", "configured_command", "environment", "configured_key", "fallback"]
 
@@ -33,6 +36,19 @@ class Auth:
     env: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=_names)
     login: Credential | None = None
     is_new: bool = False
+
+    def yielding(self, given: Mapping[str, str | None]) -> Auth:
+        """What is left of it for a request that brings a key in a header of its own: no other one beside it."""
+        if not holds_key(given):
+            return self
+        return attrs.evolve(
+            self, headers={name: v for name, v in self.headers.items() if name.lower() not in KEY_HEADERS}
+        )
+
+
+def holds_key(headers: Mapping[str, str | None], names: Collection[str] = KEY_HEADERS) -> bool:
+    """Whether one of the headers stands for a key. ``names``: those that may, in lower case."""
+    return any(name.lower() in names and value and value.strip() for name, value in headers.items())
 
 
 @attrs.frozen(kw_only=True)

@@ -110,6 +110,13 @@ def find_env_keys(provider: str, env: Mapping[str, str] | None = None) -> list[s
     return [name for name in names if env_value(name, env)] or _ambient_keys(provider, env) or None
 
 
+def way_to_a_key(provider: str) -> str:
+    """What somebody can do who has no key for a provider: a sentence for an error (F85)."""
+    names = [*_BEARER_TOKENS.get(provider, ()), *_KEYS.get(provider, ())]
+    variable = f"Set {' or '.join(names)}, pass" if names else "Pass"
+    return f"{variable} api_key=…, or run: pi-ai login {provider}"
+
+
 def _first(names: tuple[str, ...], env: Mapping[str, str] | None) -> str | None:
     return next((value for name in names if (value := env_value(name, env))), None)
 

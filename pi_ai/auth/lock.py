@@ -24,7 +24,7 @@ from typing import Any, Self, TypeVar
 
 import anyio
 import attrs
-from anyio.lowlevel import current_token
+from anyio.lowlevel import checkpoint_if_cancelled, current_token
 
 from pi_ai.errors import AuthError, ErrorInfo, failure
 
@@ -69,7 +69,8 @@ class Queue:
         self._tickets: deque[_Ticket] = deque()
 
     async def enter(self) -> _Ticket:
-        """Wait for one's turn; the ticket ends it in :meth:`leave`."""
+        """Wait for one's turn; the ticket ends it in :meth:`leave`. Whoever is cancelled by now gets none."""
+        await checkpoint_if_cancelled()
         ticket = _Ticket(current_token().native_token, anyio.Event())
         with self._guard:
             self._tickets.append(ticket)

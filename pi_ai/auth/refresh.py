@@ -37,10 +37,12 @@ IsGood: TypeAlias = Callable[[Credential], bool]
 class _Flight:
     """One refresh for all tasks of an event loop that want it.
 
+    :ivar loop: that event loop.
     :ivar begun: the exchange is on its way; from here on it is not given up.
     :ivar refreshed: ``outcome`` is new, and not something that was good already.
     """
 
+    loop: object
     scope: CancelScope = attrs.field(factory=CancelScope)
     done: anyio.Event = attrs.field(factory=anyio.Event)
     waiting: int = 0
@@ -56,6 +58,7 @@ class Refresher:
     def __init__(self, store: CredentialStore) -> None:
         self._store = store
         self._flights: dict[tuple[int, str], _Flight] = {}
+        self._airborne: set[_Flight] = set()
         self._unsaved: dict[str, tuple[Credential, Credential]] = {}
 
     async def read(self, provider_id: str) -> Credential | None:
@@ -76,11 +79,12 @@ class Refresher:
         :returns: None where there is no login any more.
         :raises PiAIError: kind ``oauth``: it cannot be refreshed; what is stored stays (A46).
         """
-        key = id(current_token().native_token), provider_id
+        loop = current_token().native_token
+        key = id(loop), provider_id
         while True:
             flight = self._flights.get(key)
             if flight is None:
-                flight = self._flights[key] = _Flight()
+                flight = self._flights[key] = _Flight(loop)
                 self._start(key, flight, oauth, is_good)
             flight.waiting += 1
             try:
@@ -98,10 +102,11 @@ class Refresher:
                 return flight.outcome, flight.refreshed
 
     async def settle(self) -> None:
-        """Wait for the exchanges of this event loop that have begun (A51)."""
-        loop = id(current_token().native_token)
-        for flight in [flight for key, flight in self._flights.items() if key[0] == loop and flight.begun]:
-            await flight.done.wait()
+        """Wait for the exchanges of this event loop that have begun, and for what nobody waits for any more (A51)."""
+        loop = current_token().native_token
+        for flight in self._airborne.copy():
+            if flight.loop is loop and (flight.begun or not flight.waiting):
+                await flight.done.wait()
 
     # ── a flight ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -118,8 +123,10 @@ class Refresher:
             finally:
                 if self._flights.get(key) is flight:
                     del self._flights[key]
+                self._airborne.discard(flight)
                 flight.done.set()
 
+        self._airborne.add(flight)
         spawn(fly)
 
     async def _fly(self, provider_id: str, flight: _Flight, oauth: OAuthConfig, is_good: IsGood) -> None:

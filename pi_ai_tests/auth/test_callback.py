@@ -84,7 +84,7 @@ def test_a_pasted_state_that_differs_or_a_missing_code_is_refused_a83_x32():
 # ── the server ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_the_answers_to_requests_and_what_they_do_a81():
+async def test_the_answers_to_requests_and_what_they_do_a81_x14():
     async def complete(code):
         return f"made of {code}"
 

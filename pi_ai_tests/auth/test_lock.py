@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -204,43 +206,42 @@ async def test_a_pending_deletion_is_waited_for_but_not_for_ever_a28(path, monke
 
 
 @cache
-def _node_modules() -> str:
-    """A folder with ``proper-lockfile`` in it, installed once for the run."""
-    import tempfile
-
+def _proper_lockfile() -> tuple[str, str]:
+    """A folder with the npm package ``proper-lockfile`` in it, made once for the run; else why there is none."""
     if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("needs Node and npm, which are not installed")
+        return "", "needs Node and npm, which are not installed"
     folder = tempfile.mkdtemp(prefix="pi-ai-node-")
-    try:
-        subprocess.run(
-            ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent", "proper-lockfile@4"],
-            cwd=folder,
-            check=True,
-            capture_output=True,
-            timeout=60,
-        )
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        shutil.rmtree(folder)
-        pytest.skip("needs the npm package proper-lockfile, which could not be installed")
-    import atexit
-
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--ignore-scripts", "--silent"]
+    try:
+        command = ["npm", "install", *quiet, "proper-lockfile@4.1.2"]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=120)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        return "", f"needs the npm package proper-lockfile, which could not be installed ({type(error).__name__})"
+    return folder, ""
 
 
-def node(script: str, path: str) -> subprocess.Popen[str]:
-    program = f"const lockfile = require('proper-lockfile'); const file = process.argv[1];\n{script}"
-    return subprocess.Popen(
-        ["node", "-e", program, path],
-        cwd=_node_modules(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def node(script: str, *arguments: object) -> subprocess.Popen[str]:
+    """Node with a program that knows ``lockfile``, and its arguments as ``args``."""
+    folder, reason = _proper_lockfile()
+    if reason:
+        pytest.skip(reason)
+    program = f"const lockfile = require('proper-lockfile'); const args = process.argv.slice(1);\n{script}"
+    command = ["node", "-e", program, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def node_says(script: str, *arguments: object) -> str:
+    with node(script, *arguments) as process:
+        return process.communicate(timeout=120)[0].strip()
+
+
+def mtime_ms(directory: str) -> int:
+    return os.stat(directory).st_mtime_ns // 1_000_000
 
 
 HOLD = """
-lockfile.lock(file, {stale: 30000}).then(async release => {
+lockfile.lock(args[0], {stale: 30000}).then(async release => {
   console.log('held');
   await new Promise(go => process.stdin.once('data', go));
   await release();
@@ -248,12 +249,14 @@ lockfile.lock(file, {stale: 30000}).then(async release => {
 });
 """
 TRY = """
-lockfile.lock(file, {stale: +process.argv[2] || 30000, retries: 0}).then(
+const [file, stale, now] = [args[0], +args[1], +args[2]];
+if (now) Date.now = () => now;
+lockfile.lock(file, {stale, retries: 0}).then(
   release => release().then(() => console.log('taken')), error => console.log(error.code));
 """
 
 
-async def test_what_proper_lockfile_holds_we_do_not_take(path, monkeypatch):
+async def test_what_proper_lockfile_holds_we_do_not_take_a20_a21(path, monkeypatch):
     with node(HOLD, path) as holder:
         assert holder.stdout.readline() == "held\n"
         monkeypatch.setattr(lock_module, "WAIT_S", 0.1)
@@ -269,20 +272,20 @@ async def test_what_proper_lockfile_holds_we_do_not_take(path, monkeypatch):
 
             tasks.start_soon(waits)
             await anyio.wait_all_tasks_blocked()
-            holder.communicate("go")
+            holder.communicate("go", timeout=120)
     assert not os.path.exists(path + ".lock")
 
 
-async def test_what_we_hold_proper_lockfile_does_not_take(path):
+async def test_what_we_hold_proper_lockfile_does_not_take_a20(path):
     async with FileLock(path) as lock:
-        assert node(TRY, path).communicate()[0] == "ELOCKED\n"
+        assert node_says(TRY, path, 30_000) == "ELOCKED"
         lock.check()
-    assert node(TRY, path).communicate()[0] == "taken\n"
+    assert node_says(TRY, path, 30_000) == "taken"
     async with FileLock(path):
         pass
 
 
-async def test_proper_lockfile_takes_over_what_a_dead_process_of_ours_held(path):
+async def test_proper_lockfile_takes_over_what_a_dead_process_of_ours_held_and_not_before_a21(path):
     program = f"""
         import anyio, os, signal
         from pi_ai.auth.lock import FileLock
@@ -290,33 +293,38 @@ async def test_proper_lockfile_takes_over_what_a_dead_process_of_ours_held(path)
         os.kill(os.getpid(), signal.SIGKILL)
     """
     await anyio.run_process([sys.executable, "-c", textwrap.dedent(program)], check=False)
-    assert os.path.isdir(path + ".lock")
-    assert node(TRY, path).communicate()[0] == "ELOCKED\n"
-    age(path + ".lock", 31)
-    assert node(TRY, path).communicate()[0] == "taken\n"
+    died_at = mtime_ms(path + ".lock")
+    assert node_says(TRY, path, 30_000, died_at + 29_000) == "ELOCKED"
+    assert node_says(TRY, path, 30_000, died_at + 31_000) == "taken"
 
 
-async def test_we_take_over_what_a_dead_proper_lockfile_held(path):
+async def test_we_take_over_what_a_dead_proper_lockfile_held_and_not_before_a21(path, monkeypatch):
     with node(HOLD, path) as holder:
         assert holder.stdout.readline() == "held\n"
         holder.kill()
     assert os.path.isdir(path + ".lock")
+    monkeypatch.setattr(lock_module, "WAIT_S", 0.05)
+    age(path + ".lock", 25)
+    with pytest.raises(AuthError, match="locked by another process"):
+        async with FileLock(path):
+            pytest.fail("it was taken")
     age(path + ".lock", 31)
     async with FileLock(path) as lock:
         lock.check()
 
 
 async def test_our_heartbeat_keeps_a_reader_with_ten_seconds_of_staleness_away_a23(path, monkeypatch):
-    """The lock was taken long ago and is fresh: seen by proper-lockfile with its shortest staleness, two seconds."""
-    monkeypatch.setattr(lock_module, "HEARTBEAT_S", 0.02)
+    """At a time at which a lock is stale that was not freshened since it was taken, and ours is not."""
+    monkeypatch.setattr(lock_module, "HEARTBEAT_S", 0.01)
     async with FileLock(path) as lock:
-        script = """
-        setTimeout(() => lockfile.lock(file, {stale: 2000}).then(
-          () => console.log('stolen'), error => console.log(error.code)), 2500);
-        """
-        process = node(script, path)
-        assert (await anyio.to_thread.run_sync(process.communicate))[0] == "ELOCKED\n"
+        taken_at = mtime_ms(path + ".lock")
+        while mtime_ms(path + ".lock") <= taken_at + 2:
+            await anyio.sleep(0.005)
+        assert node_says(TRY, path, 10_000, taken_at + 10_002) == "ELOCKED"
         lock.check()
+    os.mkdir(path + ".lock")
+    os.utime(path + ".lock", (taken_at / 1000, taken_at / 1000))
+    assert node_says(TRY, path, 10_000, taken_at + 10_002) == "taken"
 
 
 async def test_a_file_of_ours_is_read_by_node_as_it_was_meant_a11(path):
@@ -327,6 +335,5 @@ async def test_a_file_of_ours_is_read_by_node_as_it_was_meant_a11(path):
         return Credential({"type": "oauth", "access": "ä\ud800\n", "refresh": "", "expires": NEVER, "more": [1.5]})
 
     await store.modify("openrouter", login)
-    script = "console.log(JSON.stringify(JSON.parse(require('fs').readFileSync(file, 'utf8')), null, 2))"
-    echoed = node(script, path).communicate()[0]
-    assert Path(path).read_text(encoding="utf-8") + "\n" == echoed
+    script = "console.log(JSON.stringify(JSON.parse(require('fs').readFileSync(args[0], 'utf8')), null, 2))"
+    assert node_says(script, path) == Path(path).read_text(encoding="utf-8").strip()

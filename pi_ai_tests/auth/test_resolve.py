@@ -7,10 +7,13 @@ import os
 import sys
 import textwrap
 import threading
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import anyio
+import anyio.lowlevel
 import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
 
 from pi_ai.auth import refresh as refresh_module
 from pi_ai.auth.credentials import Credential
@@ -32,7 +35,7 @@ def authenticator(**entries) -> Authenticator:
 # ── which source ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_the_first_source_that_applies_decides_a40_r105():
+async def test_the_first_source_that_applies_decides_a35_a40_r105():
     auth = authenticator(x=KEY)
     provider = Subject(configured="configured", ambient="ambient")
     auth.set_runtime_api_key("x", "runtime")
@@ -160,7 +163,7 @@ async def test_a_login_that_was_removed_while_the_lock_was_waited_for_is_not_con
     assert flow.refreshed == []
 
 
-async def test_what_a_refresh_returns_is_stored_as_it_is_but_for_type_and_a_missing_refresh_token_a45_d14():
+async def test_what_a_refresh_returns_is_stored_but_for_type_and_a_missing_refresh_token_a45_r83_d14():
     store, flow = InMemoryCredentialStore({"x": oauth(expires_in=0, accountId="old")}), Flow()
     flow.result = {"type": "api_key", "access": "new", "refresh": "", "expires": ms(3600), "scope": "s"}
     assert (await Authenticator(store).resolve(Subject(oauth=flow.config()))).api_key == "new"
@@ -298,6 +301,24 @@ async def test_a_refresh_that_has_begun_is_saved_though_its_caller_is_cancelled_
     assert (await store.read("x")).refresh == "r1"
     assert flow.refreshed == ["r0"]
     assert not (tmp_path / "auth.json.lock").exists()
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_refresh_that_everybody_leaves_while_it_begins_is_given_up_or_settled_a50_a51(tmp_path, steps):
+    """Cancelled before its task has run, or when it has: settling leaves neither a lock nor half a refresh."""
+    path = tmp_path / "auth.json"
+    path.write_text(json.dumps({"x": oauth(expires_in=0)}))
+    path.chmod(0o600)
+    flow = Flow()
+    auth = Authenticator(FileCredentialStore(path))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(auth.resolve, Subject(oauth=flow.config()))
+        for _ in range(steps):
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    await auth.settle()
+    assert os.listdir(tmp_path) == ["auth.json"]
+    assert json.loads(path.read_text())["x"]["refresh"] == ("r1" if flow.refreshed else "r0")
 
 
 async def test_who_waits_for_the_lock_leaves_at_once_and_the_others_go_on_a50(tmp_path):
@@ -559,61 +580,68 @@ WORKER = """
 
     async def main(path, url):
         flow = DeviceCodeFlow(name="Example", device_url="", token_url=url, client_id="c")
-        auth, tokens = Authenticator(FileCredentialStore(path)), []
         provider = Subject(oauth=flow.config())
-        async def task():
+        async def task(auth, tokens):
             tokens.append((await auth.resolve(provider)).api_key)
         print("ready", flush=True)
-        sys.stdin.readline()
-        async with anyio.create_task_group() as tasks:
-            for _ in range(8):
-                tasks.start_soon(task)
-        await auth.settle()
-        print(*tokens)
+        while sys.stdin.readline():
+            auth, tokens = Authenticator(FileCredentialStore(path)), []
+            async with anyio.create_task_group() as tasks:
+                for _ in range(8):
+                    tasks.start_soon(task, auth, tokens)
+            await auth.settle()
+            print(*tokens, flush=True)
 
     anyio.run(main, *sys.argv[1:3], backend=sys.argv[3])
 """
+PROCESSES, TASKS, ROUNDS = 8, 8, 50
 
 
-async def race(path, backend: str, processes: int = 8) -> list[str]:
-    """Processes with eight tasks each, an expired login, a refresh token that works once; the exchanges."""
-    path.write_text(json.dumps({"x": oauth(CANARY, "r0", 0), "other": KEY}, indent=2))
-    path.chmod(0o600)
-    spent: set[str] = set()
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": False})], ids=["asyncio and trio"])
+async def test_processes_with_one_expired_login_make_one_exchange_and_all_succeed_a44_f86_t15(tmp_path):
+    """Again and again, half of the processes on asyncio and half on trio; each refresh token works once."""
+    path = tmp_path / "auth.json"
+    path.touch(mode=0o600)
+    exchanged: list[str] = []
 
     async def endpoint(request, answer):
         token = form(request.body)["refresh_token"]
-        good = token not in spent and token == f"r{len(spent)}"
-        spent.add(token)
-        body = {"access_token": f"a{len(spent)}", "refresh_token": f"r{len(spent)}", "expires_in": 3600}
-        body = body if good else {"error": "invalid_grant"}
-        await answer.whole(200 if good else 400, {}, json.dumps(body).encode())
+        is_first = token not in exchanged
+        exchanged.append(token)
+        tokens = {"access_token": f"{token}-access", "refresh_token": f"{token}-next", "expires_in": 3600}
+        body = tokens if is_first else {"error": "invalid_grant"}
+        await answer.whole(200 if is_first else 400, {}, json.dumps(body).encode())
 
-    async with Server(endpoint) as server:
-        command = [sys.executable, "-c", textwrap.dedent(WORKER), str(path), server.url, backend]
-        running = [await anyio.open_process(command, stderr=None) for _ in range(processes)]
+    async with AsyncExitStack() as closing, Server(endpoint) as server:
+        running = []
+        for number in range(PROCESSES):
+            backend = ("asyncio", "trio")[number % 2]
+            command = [sys.executable, "-c", textwrap.dedent(WORKER), str(path), server.url, backend]
+            running.append(await anyio.open_process(command, stderr=None))
+            closing.push_async_callback(running[-1].aclose)
+        said = [BufferedByteReceiveStream(process.stdout) for process in running]
+        for output in said:
+            assert await output.receive_until(b"\n", 1000) == b"ready"
+        for number in range(ROUNDS):
+            path.write_text(json.dumps({"x": oauth(CANARY, f"r{number}", 0), "other": KEY}, indent=2))
+            for process in running:
+                await process.stdin.send(b"go\n")
+            for output in said:
+                tokens = (await output.receive_until(b"\n", 1000)).decode().split()
+                assert tokens == [f"r{number}-access"] * TASKS
+            entries = json.loads(path.read_text())
+            assert entries["other"] == KEY
+            assert entries["x"]["refresh"] == f"r{number}-next"
+            assert not path.with_name("auth.json.lock").exists()
         for process in running:
-            assert (await process.stdout.receive()).strip() == b"ready"
-        for process in running:
-            await process.stdin.send(b"go\n")
-        tokens = []
-        for process in running:
-            said = b"".join([data async for data in process.stdout])
+            await process.stdin.aclose()
             assert await process.wait() == 0
-            tokens += said.decode().split()
-            await process.aclose()
-        assert tokens == ["a1"] * (processes * 8)
-        assert json.loads(path.read_text())["other"] == KEY
-        assert json.loads(path.read_text())["x"]["refresh"] == "r1"
-        assert not path.with_name("auth.json.lock").exists()
-        return [form(request.body)["refresh_token"] for request in server.requests]
+    assert exchanged == [f"r{number}" for number in range(ROUNDS)]
 
 
-async def test_processes_with_one_expired_login_make_one_exchange_and_all_succeed_f86_t15(tmp_path, anyio_backend):
-    assert await race(tmp_path / "auth.json", anyio_backend[0]) == ["r0"]
-
-
-async def test_a_process_killed_in_an_exchange_holds_up_the_next_one_until_its_lock_is_stale(tmp_path, anyio_backend):
+async def test_a_process_killed_in_an_exchange_holds_up_the_next_one_until_its_lock_is_stale_t15(
+    tmp_path, anyio_backend
+):
     path = tmp_path / "auth.json"
     path.write_text(json.dumps({"x": oauth(CANARY, "r0", 0)}))
     path.chmod(0o600)

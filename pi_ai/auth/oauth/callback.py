@@ -23,7 +23,7 @@ from anyio.abc import SocketAttribute, SocketStream
 from pi_ai.auth.oauth.interaction import AuthInteraction, AuthPrompt, LoginCancelled
 from pi_ai.auth.oauth.pkce import is_same
 from pi_ai.auth.tasks import spawn
-from pi_ai.errors import failure
+from pi_ai.errors import PiAIError, failure
 from pi_ai.failures import redact
 
 T = TypeVar("T")
@@ -252,7 +252,8 @@ class OAuthCallbackServer(Generic[T]):
         try:
             self._settle(code if self._complete is None else await self._complete(code))
         except Exception as error:  # noqa: BLE001 - raised by wait()
-            self._settle(error=error)
+            frames = error.__traceback__ and error.__traceback__.tb_next  # this frame holds the code (X2)
+            self._settle(error=error.with_traceback(None if isinstance(error, PiAIError) else frames))
             return 502, "Login failed", f"{self._name} did not accept it. The program that you came from says more."
         return 200, "Logged in", f"You are logged in to {self._name}. You can close this window."
 

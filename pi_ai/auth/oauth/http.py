@@ -5,11 +5,11 @@ What fails is raised anew here, without the exception that came from below: the 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, cast
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 import attrs
 
@@ -56,10 +56,12 @@ class Answer:
     """An answer.
 
     :ivar data: the JSON object that it is; empty where it is something else.
+    :ivar secrets: what was sent; a server that repeats it is not quoted.
     """
 
     status: int
     data: Mapping[str, Any] = attrs.field(repr=False)
+    secrets: Sequence[Secret] = attrs.field(default=(), repr=False)
 
     @property
     def ok(self) -> bool:
@@ -76,11 +78,12 @@ class Answer:
     def failed(self, what: str) -> PiAIError:
         """The error that this answer is, in words that hold nothing secret (A85, D-8)."""
         description = self.data.get("error_description") or self.data.get("message")
-        said = ": ".join(
-            redact(text)[:MAX_REASON] for text in (self.error, description) if isinstance(text, str) and text
-        )
-        text = f"{what} failed (HTTP {self.status})" + (f": {said}" if said else "")
-        return failure("oauth", text, status=self.status, provider_code=self.error or None, phase="auth")
+        words = [self._quoted(text) for text in (self.error, description) if isinstance(text, str) and text]
+        text = ": ".join([f"{what} failed (HTTP {self.status})", *words])
+        return failure("oauth", text, status=self.status, provider_code=self._quoted(self.error) or None, phase="auth")
+
+    def _quoted(self, text: str) -> str:
+        return redact(text, [form for secret in self.secrets for form in _forms(secret)])[:MAX_REASON]
 
     def text(self, name: str, what: str) -> str:
         """A member that has to be a text.
@@ -116,8 +119,11 @@ async def request(
     """
     if urlsplit(url).scheme != "https" and not is_loopback(urlsplit(url).hostname or ""):
         raise failure("oauth", f"{what} failed: its URL must be https", phase="auth")
+    values = (*(form or {}).values(), *(json or {}).values(), Secret(bearer) if isinstance(bearer, str) else bearer)
+    secrets = [value for value in values if isinstance(value, Secret)]
     try:
-        return await _exchange(_outgoing(method, url, form, json, bearer, headers or {}))
+        answer = await _exchange(_outgoing(method, url, form, json, bearer, headers or {}))
+        return attrs.evolve(answer, secrets=secrets)
     except PiAIError as error:
         kind: ErrorKind = error.info.kind
         reason = redact(error.text)[:MAX_REASON]
@@ -145,6 +151,11 @@ def _outgoing(
     if bearer is not None:
         sent["authorization"] = f"Bearer {bearer.reveal() if isinstance(bearer, Secret) else bearer}"
     return HttpRequest(url=url, headers=sent, body=body, method=method)
+
+
+def _forms(secret: Secret) -> tuple[str, str]:
+    """A secret as it is, and as it stands in a form."""
+    return secret.reveal(), quote_plus(secret.reveal())
 
 
 def _revealed(fields: Fields) -> dict[str, str]:
