@@ -26,6 +26,7 @@ class Clocks:
     since the last meaningful event; and ``idle``, once there was an event, which counts the present read only.
 
     :ivar waits: how often the network was waited for; each time is a checkpoint.
+    :ivar waited_s: how long, in this attempt.
     """
 
     def __init__(self, timeouts: Timeouts) -> None:
@@ -39,6 +40,7 @@ class Clocks:
         self._scope: CancelScope | None = None
         self._aborted = False
         self.waits = 0
+        self.waited_s = 0.0
         self._run("first_event")
 
     def _run(self, slow: _Clock) -> None:
@@ -49,6 +51,7 @@ class Clocks:
     def restart(self) -> None:
         """A new attempt: everything but ``total`` begins anew."""
         self._idle_s = math.inf
+        self.waited_s = 0.0
         self._run("first_event")
 
     def progressed(self) -> None:
@@ -87,6 +90,7 @@ class Clocks:
             self._scope = None
             waited = anyio.current_time() - began
             self._waited += waited
+            self.waited_s += waited
             self._total_s -= waited
         raise (
             failure("aborted", "The request was aborted.", phase=phase)
@@ -120,7 +124,6 @@ class Clocks:
             f"{happened} within {limit}; {advice}.",
             text=f"Request timed out: {happened[0].lower()}{happened[1:]} within {limit}",
             phase=phase,
-            retryable=kind != "timeout_total",
         )
 
 

@@ -6,8 +6,8 @@ the clocks of the call (reliability section 3 D), and every foreign exception be
 
 The pool is ours (D6): a last-in-first-out list of httpcore's single connections, because its pool loses slots when
 requests are cancelled while they wait and rescans all its connections at every request. Our connections run over a
-network stream of our own, so that clocks and ``abort()`` cost something only where a read really waits: most chunks
-of a fast answer are in a buffer already.
+network stream of our own, at which clocks and ``abort()`` are armed. It gives httpcore the head of an answer and not a
+byte more, so that a chunked body can be read past it: httpcore takes it chunk by chunk, and ten times as long.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ import math
 import os
 import re
 import ssl
+import sys
 import zlib
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from functools import cache, partial
+from selectors import EVENT_READ, DefaultSelector
+from socket import socket
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -28,18 +31,36 @@ from weakref import WeakKeyDictionary
 import anyio
 import attrs
 from anyio import CancelScope
+from anyio.abc import SocketAttribute
 from anyio.lowlevel import current_token
 
 from pi_ai.clocks import Clocks
 from pi_ai.errors import ErrorKind, Phase, PiAIError, failure
 from pi_ai.retries import RetryBudget
 from pi_ai.types import HttpClient
+from pi_ai.urls import host_of, is_loopback
+from pi_ai.wire.chunked import ChunkedDecoder
 
 if TYPE_CHECKING:
     import httpx
+    from anyio.abc import ByteStream
 
 T = TypeVar("T")
+BaseErrorT = TypeVar("BaseErrorT", bound=BaseException)
 
+CREDENTIAL_HEADERS = frozenset(
+    {
+        "api-key",
+        "authorization",
+        "cf-aig-authorization",
+        "cookie",
+        "proxy-authorization",
+        "x-amz-security-token",
+        "x-api-key",
+        "x-goog-api-key",
+    }
+)
+"""Names of headers that hold a credential."""
 MAX_ERROR_BYTES = 1024 * 1024
 """Most that is read of the body of an error (reliability F30)."""
 CLOSE_TIMEOUT_S = 1.0
@@ -48,6 +69,8 @@ DRAIN_TIMEOUT_S = 0.1
 """How long the end of the body is waited for after the answer's end, so that the connection can be reused (F25)."""
 MAX_INFLATED_BYTES = 1024 * 1024
 """Most that one step of decompression makes of what came (F70)."""
+MAX_READ_BYTES = 64 * 1024
+"""Most that one read takes from the network."""
 MAX_IDLE = 100
 """Most idle connections that a pool keeps."""
 MAX_IDLE_AGE_S = 60.0
@@ -56,12 +79,34 @@ MAX_IDLE_AGE_S = 60.0
 
 @attrs.frozen(kw_only=True)
 class HttpRequest:
-    """A request as it goes out. The body is encoded once, so that what is signed is what is sent."""
+    """A request as it goes out. The body is encoded once, so that what is signed is what is sent.
+
+    :ivar allow_insecure: a credential in it may go over plain ``http``, wherever it goes.
+    """
 
     url: str
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
     method: str = "POST"
+    allow_insecure: bool = False
+
+    def check_secrecy(self) -> None:
+        """See to it that nobody on the way can read a credential (X6).
+
+        :raises PiAIError: kind ``config``: one would go to another machine over plain ``http``.
+        """
+        if self.allow_insecure or self.url[:5].lower() != "http:" or is_loopback(host_of(self.url)):
+            return
+        for name, value in self.headers.items():
+            if value and name.lower() in CREDENTIAL_HEADERS:
+                host = host_of(self.url)
+                raise failure(
+                    "config",
+                    f"Header {name} holds a credential, which everybody on the way to {host} could read: use https, "
+                    "or allow it with allow_insecure=True",
+                    text=f"A credential is not sent over plain http to {host}",
+                    phase="auth",
+                )
 
 
 # ── connections ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -113,7 +158,7 @@ class _Connection:
 
         self.key = key
         self.reused = False
-        self._network: Any = httpcore.AnyIOBackend()
+        self._stream: _NetworkStream | None = None
         self._secure = url.scheme == "https"
         tls = _tls() if self._secure else None
         origin = httpcore.Origin(url.raw_scheme, url.raw_host, url.port or (443 if tls else 80))
@@ -140,51 +185,125 @@ class _Connection:
 
     @property
     def usable(self) -> bool:
-        """Whether it can serve another request; not if either side has closed it."""
-        return self.http.is_available() and not self.http.has_expired()
+        """Whether it can serve another request; not if either side has closed it, or if the server said more than its
+        answer: the next one would begin with that (F25).
+        """
+        return self.http.is_available() and not self.http.has_expired() and not self._holds_more()
+
+    def _holds_more(self) -> bool:
+        inner = getattr(self.http, "_connection", None)
+        h11_state = getattr(getattr(inner, "_connection", inner), "_h11_state", None)  # a tunnel has one more layer
+        return h11_state is not None and bool(h11_state.trailing_data[0])
 
     async def aclose(self) -> None:
         await _quietly(self.http.aclose)
 
+    def body(self, request: httpx.Request, response: Any) -> AsyncIterable[bytes]:
+        """The body of an answer, whose head has come."""
+        stream = self._stream
+        assert stream is not None
+        stream.in_head = False
+        if response.status in (204, 304) or request.method == "HEAD":  # they have none, whatever their heads say
+            return response.stream
+        chunked = any(name.lower() == b"transfer-encoding" for name, _ in response.headers)  # no other is accepted
+        return _Chunked(stream, response.stream) if chunked else response.stream
+
     # httpcore's AsyncNetworkBackend
 
     async def connect_tcp(self, host: str, port: int, timeout: Any = None, **more: Any) -> _NetworkStream:
-        connect = partial(self._network.connect_tcp, host, port, timeout=self._left(), **more)
-        return _NetworkStream(await self.clocks.wait(connect, phase="connect"), self, inside=not self._secure)
+        return await self._connected(partial(anyio.connect_tcp, host, port), inside=not self._secure)
 
-    async def start_tls(self, stream: Any, context: ssl.SSLContext, host: str | None) -> _NetworkStream:
+    async def start_tls(self, stream: ByteStream, context: ssl.SSLContext, host: str | None) -> _NetworkStream:
+        from anyio.streams.tls import TLSStream
+
         self.phase = "connect"
+        wrap = partial(TLSStream.wrap, stream, hostname=host, ssl_context=context, standard_compatible=False)
         try:
-            handshake = partial(stream.start_tls, context, host, self._left())
-            return _NetworkStream(await self.clocks.wait(handshake, phase="connect"), self, inside=True)
+            return await self._connected(wrap, inside=True)
         except BaseException:
-            await _quietly(stream.aclose)  # nobody else has it if the handshake was cancelled
+            await _quietly(stream.aclose)  # nobody else has it if the handshake failed or was cancelled
             raise
 
-    def _left(self) -> float | None:
-        left = max(0.0, self.connect_by - anyio.current_time())
-        return None if left == math.inf else left
+    async def _connected(self, connect: Callable[[], Awaitable[ByteStream]], *, inside: bool) -> _NetworkStream:
+        import httpcore
+
+        async def in_time() -> ByteStream:
+            with anyio.fail_after(max(0.0, self.connect_by - anyio.current_time())):
+                return await connect()
+
+        try:
+            stream = await self.clocks.wait(in_time, phase="connect")
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(str(error)) from error
+        except (OSError, *_LOST) as error:  # what is wrong with TLS is an OSError, too
+            raise httpcore.ConnectError(str(error)) from error
+        self._stream = _NetworkStream(stream, self, inside=inside)
+        return self._stream
+
+
+_LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 
 class _NetworkStream:
     """A network stream for httpcore: reads and writes wait within the clocks of the call.
 
     :param inside: what is written goes to the server itself, not to a proxy that has yet to make the tunnel.
+    :ivar in_head: reads stop behind an empty line, where a head ends.
     """
 
-    def __init__(self, stream: Any, connection: _Connection, *, inside: bool) -> None:
+    def __init__(self, stream: ByteStream, connection: _Connection, *, inside: bool) -> None:
         self._stream = stream
         self._connection = connection
         self._inside = inside
+        self.in_head = True
+        self._read = b""  # the last bytes of the head so far
+        self._ahead = b""  # came behind the head
 
     async def read(self, max_bytes: int, timeout: Any = None) -> bytes:
-        return await self._connection.clocks.wait(partial(self._stream.read, max_bytes), phase="stream")
+        data = await self.receive()
+        if self.in_head:
+            head = self._read + data
+            end = _END_OF_HEAD.search(head)
+            if end is None:
+                self._read = head[-2:]
+            else:
+                cut = end.end() - len(self._read)
+                data, self._ahead, self._read = data[:cut], data[cut:], b""
+        return data
+
+    async def receive(self) -> bytes:
+        """The next bytes that came, ``b""`` at their end."""
+        if self._ahead:
+            data, self._ahead = self._ahead, b""
+            return data
+        try:
+            return await self._connection.clocks.wait(self._receive, phase="stream")
+        except anyio.EndOfStream:
+            return b""
+        except _LOST as error:
+            import httpcore
+
+            raise httpcore.ReadError(str(error)) from error
+
+    def _receive(self) -> Awaitable[bytes]:
+        return self._stream.receive(MAX_READ_BYTES)
+
+    def put_back(self, data: bytes) -> None:
+        """Let the next read give this."""
+        self._ahead = data
 
     async def write(self, buffer: bytes, timeout: Any = None) -> None:
         connection = self._connection
         if self._inside:
             connection.phase = "send"
-        await connection.clocks.wait(partial(self._stream.write, buffer), phase=connection.phase)
+        self.in_head = True
+        try:
+            await connection.clocks.wait(partial(self._stream.send, buffer), phase=connection.phase)
+        except _LOST as error:
+            import httpcore
+
+            raise httpcore.WriteError(str(error)) from error
         if self._inside:
             connection.phase = "headers"
 
@@ -197,7 +316,65 @@ class _NetworkStream:
         await self._stream.aclose()
 
     def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+        from anyio.streams.tls import TLSAttribute
+
+        if info == "is_readable":  # of an idle connection: its end has come, or what nobody asked for
+            return bool(self._ahead) or _is_readable(self._stream.extra(SocketAttribute.raw_socket, None))
+        return self._stream.extra(TLSAttribute.ssl_object, None) if info == "ssl_object" else None
+
+
+def _is_readable(raw: socket | None) -> bool:
+    """Whether a read would not wait, of a socket that may be closed or, in a test, none at all."""
+    if raw is None or raw.fileno() < 0:
+        return raw is not None
+    with DefaultSelector() as selector:
+        selector.register(raw, EVENT_READ)
+        return bool(selector.select(0))
+
+
+@cache
+def _chunked_decoder() -> type[ChunkedDecoder]:
+    """The one in C where the extra ``speed`` is installed."""
+    try:
+        from pi_ai.wire.fast_chunked import FastChunkedDecoder
+    except ImportError:
+        return ChunkedDecoder
+    return FastChunkedDecoder
+
+
+class _Chunked:
+    """A chunked body, read past httpcore, which is told of its end alone."""
+
+    def __init__(self, stream: _NetworkStream, unread: AsyncIterable[bytes]) -> None:
+        self._stream = stream
+        self._unread: AsyncIterable[bytes] | None = unread
+        self._decoder = _chunked_decoder()()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        decoder = self._decoder
+        while not decoder.ended:
+            if decoder.failure is not None:
+                raise _no_http(decoder.failure)
+            data = await self._stream.receive()
+            if not data:
+                raise _no_http("peer closed connection without sending complete message body (incomplete chunked read)")
+            if body := decoder.feed(data):
+                return body
+        unread, self._unread = self._unread, None
+        if unread is not None and not decoder.surplus:  # else httpcore goes without, and closes the connection (F25)
+            self._stream.put_back(b"0\r\n\r\n")
+            async for _ in unread:
+                pass
+        raise StopAsyncIteration
+
+
+def _no_http(words: str) -> Exception:
+    import httpcore
+
+    return httpcore.RemoteProtocolError(words)
 
 
 def _proxy(url: str) -> httpx.Proxy:
@@ -247,7 +424,6 @@ class _Pool:
             f"All {self._limit} connections of the pool were busy for {clocks.connect_s:g} s; raise max_connections.",
             text=f"Request timed out: no free connection (limit {self._limit})",
             phase="connect",
-            retryable=True,
         )
 
     async def _find(self, key: _Key) -> _Connection | None:
@@ -334,10 +510,12 @@ class Connections:
 
         :param client: send with this one instead of our own connections.
         :param proxy: URL of a proxy; ``""``: none; None: what the environment says.
-        :raises PiAIError: no connection, a clock ran out, or the peer broke the protocol.
+        :raises PiAIError: no connection, a clock ran out, or the peer broke the protocol; or a credential would go
+            over plain ``http`` (X6).
         """
         import httpx
 
+        request.check_secrecy()
         if client is not None:
             return await _open_with(client, request, clocks)
         try:
@@ -362,7 +540,7 @@ class Connections:
             return Exchange(
                 response.status,
                 {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers},
-                response.stream,
+                connection.body(outgoing, response),
                 read=None,
                 close=response.aclose,
                 release=partial(pool.release, connection),
@@ -564,7 +742,7 @@ async def _send(connection: _Connection, request: httpx.Request, body: bytes) ->
     """Send a request; httpcore's response to it, at its head."""
     import httpcore
 
-    url = request.url
+    url, outer = request.url, sys.exception()
     try:
         return await connection.http.handle_async_request(
             httpcore.Request(
@@ -577,12 +755,28 @@ async def _send(connection: _Connection, request: httpx.Request, body: bytes) ->
     except PiAIError as error:
         raise attrs.evolve(error.info, phase=connection.phase).exception(error.text) from error.__cause__
     except Exception as error:
-        raise _mapped(error, phase=connection.phase) from error
+        raise _mapped(_frameless(error, outer), phase=connection.phase) from error
+    except BaseException as error:
+        _frameless(error, outer)
+        raise
+
+
+def _frameless(error: BaseErrorT, outer: BaseException | None) -> BaseErrorT:
+    """An error without the frames that it came through: those of the HTTP library hold what is sent, the key included
+    (X2).
+
+    :param outer: what was being handled already, which is not ours to change.
+    """
+    link: BaseException | None = error
+    while link is not None and link is not outer:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
 
 
 async def _open_with(client: HttpClient, request: HttpRequest, clocks: Clocks) -> Exchange:
     """Send with a client of the caller's. Its reads cannot be looked into, so that each is guarded as a whole."""
-    connect = None if clocks.connect_s == math.inf else clocks.connect_s
+    connect, outer = None if clocks.connect_s == math.inf else clocks.connect_s, sys.exception()
     try:
         outgoing = client.build_request(
             request.method,
@@ -596,7 +790,10 @@ async def _open_with(client: HttpClient, request: HttpRequest, clocks: Clocks) -
     except PiAIError:
         raise
     except Exception as error:
-        raise _mapped(error, phase="headers") from error
+        raise _mapped(_frameless(error, outer), phase="headers") from error
+    except BaseException as error:
+        _frameless(error, outer)
+        raise
     headers = {name.lower(): value for name, value in response.headers.items()}
     body = response.stream
     if response.is_stream_consumed:  # as of a transport that is no network
@@ -631,7 +828,6 @@ _FOREIGN: dict[str, tuple[ErrorKind, Phase | None]] = {
 }
 _PEER_LEFT = re.compile("closed connection|disconnected|ConnectionTerminated|StreamReset")
 """A ``RemoteProtocolError`` that says so is a lost connection; the others are bytes that are no HTTP (F76)."""
-_RETRYABLE = frozenset({"timeout_connect", "timeout_idle", "timeout_first", "connect", "disconnected"})
 _ADVICE: dict[ErrorKind, str] = {
     "timeout_connect": "No connection could be made in time; check the network, or raise Timeouts(connect_ms=…).",
     "timeout_idle": "The connection was silent for too long; raise the client's read timeout.",
@@ -661,7 +857,6 @@ def _mapped(error: Exception, *, phase: Phase) -> PiAIError:
         f"{_ADVICE[kind]} ({_deepest(error)})",
         text=text,
         phase=own_phase or phase,
-        retryable=kind in _RETRYABLE,
         cause=error,
     )
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from pi_ai import transport
+from pi_ai.wire.chunked import ChunkedDecoder
 
 BACKENDS: list[Any] = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
@@ -20,6 +24,31 @@ if importlib.util.find_spec("uvloop"):
 @pytest.fixture(params=BACKENDS)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     """Every async test runs on asyncio, on asyncio with uvloop, and on trio."""
+    return request.param
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On uvloop the fast decoder of ``http`` would prove nothing new."""
+    items[:] = [item for item in items if not {"fast", "uvloop"} <= set(re.split(r"[][-]", item.name))]
+
+
+@pytest.fixture(
+    params=[
+        "normal",
+        pytest.param(
+            "fast",
+            marks=pytest.mark.skipif(
+                importlib.util.find_spec("httptools") is None, reason="httptools is not installed (extra speed)"
+            ),
+        ),
+    ]
+)
+def http(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A test with it runs over both decoders of chunked bodies: in Python, and in C (extra ``speed``)."""
+    if request.param == "normal":
+        monkeypatch.setattr(transport, "_chunked_decoder", lambda: ChunkedDecoder)
+    else:
+        assert transport._chunked_decoder() is not ChunkedDecoder
     return request.param
 
 
