@@ -6,12 +6,29 @@ import re
 import runpy
 
 import anyio
+import attrs
 import pytest
 
-from pi_ai import cli
+from pi_ai import (
+    AssistantMessage,
+    Context,
+    ImageContent,
+    Registry,
+    TextContent,
+    ThinkingContent,
+    Tool,
+    ToolCall,
+    ToolResultMessage,
+    Usage,
+    UserMessage,
+    cli,
+)
+from pi_ai.testing import Failure, Sandbox, Turn
 from pi_ai_tests.test_surface import ROOT
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+LENGTHS = {"anthropic_with_oauth": 330}
+"""How many lines an example may have that is a whole program."""
 PROGRAMS = [path for path in EXAMPLES if "__main__" in path.read_text(encoding="utf-8")]
 
 
@@ -20,7 +37,7 @@ def _alone(monkeypatch, tmp_path):
     """A process that nobody has configured anything in."""
     monkeypatch.setenv("PI_CODING_AGENT_DIR", str(tmp_path))
     monkeypatch.setattr("pi_ai.registry._default", None)
-    for name in ("TEAM_TOKEN", "MY_LLM_KEY"):
+    for name in ("TEAM_TOKEN", "MY_LLM_KEY", "CUSTOM_ANTHROPIC_API_KEY"):
         monkeypatch.setenv(name, "")  # so that what an example sets is taken back
 
 
@@ -39,9 +56,90 @@ def test_an_example_prints_what_it_says(path, anyio_backend, capsys):
 def test_an_example_is_short_and_says_what_it_is(path):
     text = path.read_text(encoding="utf-8")
     assert text.startswith('"""')
-    assert len(text.splitlines()) <= 100
+    assert len(text.splitlines()) <= LENGTHS.get(path.stem, 100)
 
 
 def test_the_extension_runs_on_the_command_line(capsys):
     assert cli.main(["-e", str(ROOT / "examples" / "extension.py"), "stream", "--model", "echo/parrot", "Hello"]) == 0
     assert capsys.readouterr().out == "Hello\n"
+
+
+# ── the complete one ─────────────────────────────────────────────────────────────────────────────────────────
+
+CUSTOM, BUILT_IN = "custom-anthropic", "built-in"
+TURN = Turn(
+    [
+        ThinkingContent("Hm.", "sig"),
+        "Let me look: ☃",
+        ToolCall("a", "weather", {"city": "Oslo"}),
+        ToolCall("b", "now", {}),
+    ],
+    usage=Usage(input=100, output=40, cache_read=7, cache_write=5, total_tokens=152),
+)
+TOOLS = [Tool("weather", "The weather in a city", {"type": "object", "properties": {"city": {"type": "string"}}})]
+PICTURE = ImageContent("aGk=", "image/png")
+
+
+def both(box):
+    """The provider of the example and one that speaks the same API with what is built in."""
+    pi = Registry(models_path=None)
+    url = box.base_url("anthropic-messages")
+    runpy.run_path(str(ROOT / "examples" / "anthropic_with_oauth.py"))["register"](pi, url)
+    models = [attrs.evolve(model, api="anthropic-messages") for model in pi.get_models(CUSTOM)]
+    pi.register_provider(BUILT_IN, base_url=url, api="anthropic-messages", models=models)
+    return pi
+
+
+async def answers(turn, context, **options):
+    """What each of them makes of an answer, and what it asked."""
+    async with Sandbox(turn, turn) as box:
+        pi = both(box)
+        messages = [
+            await pi.complete(
+                pi.get_model(provider, "claude-sonnet-4-5"), context, api_key="k", max_retries=0, **options
+            )
+            for provider in (CUSTOM, BUILT_IN)
+        ]
+        return messages, [request.body for request in box.requests]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("turn", [TURN, Turn("Short."), Turn("", stop_reason="length")], ids=["all", "text", "nothing"])
+async def test_the_stream_function_of_the_complete_example_reads_what_the_built_in_api_reads(turn):
+    (ours, built_in), _ = await answers(turn, Context([UserMessage("Hello")]), reasoning="low")
+    assert ours.content == built_in.content
+    assert ours.stop_reason == built_in.stop_reason
+    assert ours.usage.cost == built_in.usage.cost
+    assert ours.usage.cost.total > 0
+
+
+@pytest.mark.anyio
+async def test_it_asks_what_the_built_in_api_asks():
+    before = AssistantMessage([ThinkingContent("Hm.", "sig"), TextContent("Look."), *TURN.content[2:]])
+    results = [ToolResultMessage("a", "weather", "Sun"), ToolResultMessage("b", "now", "gone", is_error=True)]
+    question = UserMessage([TextContent("What is this?"), PICTURE])
+    context = Context([question, before, *results, UserMessage("And?")], system_prompt="Be brief.", tools=TOOLS)
+    _, (ours, built_in) = await answers(TURN, context)
+    assert [turn["role"] for turn in ours["messages"]] == ["user", "assistant", "user"]
+    assert ours["messages"][0]["content"] == built_in["messages"][0]["content"]
+    assert ours["messages"][1] == built_in["messages"][1]
+    told = [block["type"] for block in ours["messages"][2]["content"]]
+    assert told == ["tool_result", "tool_result", "text"]
+    assert ours["system"] == built_in["system"]
+    assert [tool["name"] for tool in ours["tools"]] == ["weather"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("turn", [Failure(529), Turn("It is", failure=Failure(529))], ids=["status", "event"])
+async def test_what_goes_wrong_in_it_ends_the_stream_and_keeps_what_came(turn):
+    (ours, built_in), _ = await answers(turn, Context([UserMessage("Hello")]))
+    assert (ours.stop_reason, ours.text) == (built_in.stop_reason, built_in.text)
+    assert ours.stop_reason == "error"
+
+
+@pytest.mark.parametrize(("command", "shows"), [("list", "Custom Anthropic"), ("models", "claude-opus-4-5")])
+def test_it_is_an_extension_too(capsys, command, shows):
+    path = str(ROOT / "examples" / "anthropic_with_oauth.py")
+    assert cli.main(["-e", path, command]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "custom-anthropic" in line]
+    assert any(shows in line for line in lines)

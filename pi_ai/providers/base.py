@@ -59,6 +59,10 @@ class Provider:
         """Its models, as they are now; objects of the caller's own."""
         return []
 
+    def modified_models(self, modify: Callable[[list[Model]], Sequence[Model]]) -> Sequence[Model]:
+        """Its models as a login changes them (R84)."""
+        return modify(list(self.models()))
+
     def get_model(self, id: str) -> Model:  # noqa: A002 - pi's name
         """One of them.
 

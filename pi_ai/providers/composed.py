@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
 from pi_ai.adapters.custom import Api, CustomApi
 from pi_ai.auth.base import Auth, AuthStatus
 from pi_ai.auth.config_values import ConfigValues, Env, literal
+from pi_ai.auth.env import way_to_a_key
 from pi_ai.auth.oauth.config import OAuthConfig
 from pi_ai.errors import failure
 from pi_ai.headers import layer_headers
@@ -56,6 +57,10 @@ class ComposedProvider(Provider):
         :raises ProviderConfigError: one of the file's lacks an API or a base URL.
         """
         return composed_models(self._layers, self._base.models() if self._base else ())
+
+    def modified_models(self, modify: Callable[[list[Model]], Sequence[Model]]) -> Sequence[Model]:
+        """The models of all layers, changed by a login before the overrides of the file, which have the last word."""
+        return composed_models(self._layers, self._base.models() if self._base else (), modify)
 
     def get_model(self, id: str) -> Model:  # noqa: A002 - pi's name
         """One of them. Where nothing lists models, also one that the base knows without listing it.
@@ -125,7 +130,7 @@ class ComposedProvider(Provider):
             return []
         if not key:
             text = f"Provider is not configured: {self.id}" if auth is None else AUTH_HEADER_NEEDS_KEY
-            raise failure("auth", f"{text}; give it an api_key", text=text, provider=self.id, phase="auth")
+            raise failure("auth", f"{text}. {way_to_a_key(self.id)}", text=text, provider=self.id, phase="auth")
         return [HeaderLayer("", {"Authorization": literal(f"Bearer {key}")}, from_file=True)]
 
     async def _headers(self, layers: list[HeaderLayer], given: Headers, env: Env) -> Headers:

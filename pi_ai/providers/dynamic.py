@@ -209,6 +209,7 @@ async def get_json(
     timeouts: Timeouts,
     client: HttpClient | None,
     proxy: str | None,
+    allow_insecure: bool = False,
 ) -> Any:
     """The JSON that a provider answers to a GET, with its key as a bearer token and its headers.
 
@@ -224,7 +225,8 @@ async def get_json(
     headers = merge_headers(
         {"Accept": "application/json", "Authorization": f"Bearer {key}" if key else None}, options.headers
     )
-    request = HttpRequest(url=model.base_url.rstrip("/") + path, headers=headers, body=b"", method="GET")
+    url = model.base_url.rstrip("/") + path
+    request = HttpRequest(url=url, headers=headers, body=b"", method="GET", allow_insecure=allow_insecure)
     exchange = await connections.open(request, Clocks(timeouts), client=client, proxy=proxy)
     about: dict[str, Any] = {"provider": provider.id, "api": "", "model": ""}
     try:

@@ -8,7 +8,7 @@ R59, R95-R97.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple, cast
 
@@ -70,10 +70,13 @@ class Layers:
 # ── models ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def composed_models(layers: Layers, base: Sequence[Model]) -> list[Model]:
+def composed_models(
+    layers: Layers, base: Sequence[Model], modify: Callable[[list[Model]], Sequence[Model]] | None = None
+) -> list[Model]:
     """The models of a provider.
 
     :param base: the models of its base; they are not changed.
+    :param modify: what a login makes of them, before the file's overrides (R84).
     :raises ProviderConfigError: a model lacks an API or a base URL.
     """
     if layers.replaces_models:
@@ -82,6 +85,8 @@ def composed_models(layers: Layers, base: Sequence[Model]) -> list[Model]:
         models = _with_file_models(layers, registered)
     else:
         models = [_overridden_by(layers.registered, model) for model in _with_file(layers, base)]
+    if modify is not None:
+        models = list(modify(models))
     return [_with_override(model, layers.file.overrides.get(model.id)) for model in models]
 
 
