@@ -1,0 +1,1 @@
+"""The methods of the reliability contract (section 7): what finds faults that nobody thought of."""
