@@ -39,7 +39,7 @@ from pi_ai.events import (
     ToolCallEndEvent,
     ToolCallStartEvent,
 )
-from pi_ai.pricing import calculate_cost
+from pi_ai.pricing import calculate_cost, sum_usage
 from pi_ai.types import AssistantMessage, Diagnostic, JSONObject, Model, TextContent, ThinkingContent, ToolCall, Usage
 from pi_ai.wire.partial_json import PartialArguments
 
@@ -192,6 +192,7 @@ class MessageBuilder:
         self._blocks: list[Block] = []
         self._message = AssistantMessage(api=model.api, provider=model.provider, model=model.id)
         self._count: Callable[[], Usage] | None = None
+        self._wasted: Usage | None = None  # of attempts that failed
         if timestamp is not None:
             self._message.timestamp = timestamp
 
@@ -249,7 +250,7 @@ class MessageBuilder:
     def finish(self, reason: DoneReason) -> list[StreamEvent]:
         """End the message: closes open blocks (core E6), then ``done``."""
         events = self.close_blocks()
-        self._settle_usage()
+        self._end_usage()
         self._message.stop_reason = reason
         events.append(DoneEvent(reason, self._message))
         return events
@@ -298,21 +299,38 @@ class MessageBuilder:
         self._message.usage = usage
 
     def defer_usage(self, count: Callable[[], Usage]) -> None:
-        """For providers that tell the usage with every chunk: it is counted when somebody reads it, and at the end."""
+        """For providers that tell the usage with every chunk: it is counted whenever somebody reads it, and at the end.
+
+        :param count: the usage so far; called as often as that.
+        """
         self._count = count
 
     def _settle_usage(self) -> None:
         if self._count is not None:
-            count, self._count = self._count, None
-            self.set_usage(count())
+            self.set_usage(self._count())
+
+    def _end_usage(self) -> None:
+        """The usage is final: what failed attempts used belongs to the bill (F53)."""
+        self._settle_usage()
+        self._count = None
+        if self._wasted is not None:
+            usage = self._message.usage
+            usage.wasted, self._wasted = self._wasted, None
+            usage.cost.total += usage.wasted.cost.total
 
     def note(self, type: str, **details: Any) -> None:  # noqa: A002
         """Add a diagnostic: something was repaired or ignored (core D2)."""
         self._message.add_diagnostic(Diagnostic(type=type, details=details or None))
 
     def reset(self) -> None:
-        """Forget what a failed attempt left, before the next one; nothing of it has been shown (D10)."""
+        """Forget what a failed attempt left, before the next one; nothing of it has been shown (D10).
+
+        What it used is kept, as far as it was told (F53).
+        """
+        self._settle_usage()
         message = self._message
+        if message.usage.total_tokens or message.usage.cost.total:
+            self._wasted = message.usage if self._wasted is None else sum_usage(self._wasted, message.usage)
         self._blocks.clear()
         message.content = []
         message.usage = Usage()
@@ -326,5 +344,5 @@ class MessageBuilder:
             if block.open:
                 block.open = False
                 block.interrupt()
-        self._settle_usage()
+        self._end_usage()
         return self._message

@@ -190,6 +190,7 @@ def _stream_arguments(parser: argparse.ArgumentParser) -> None:
     add("prompt", help="what to say to the model; - reads it from standard input")
     add("--model", type=_provider_and_id, default=os.environ.get("PI_AI_MODEL") or None, help=_MODEL_HELP)
     add("--base-url", metavar="URL", help="send to a proxy, or to a server of your own, which --model need not know")
+    add("--allow-insecure", action="store_true", help="send the key over plain http to other machines, too")
     add("--system", metavar="TEXT", help="the system prompt")
     add("--reasoning", choices=get_args(ReasoningLevel), help="how hard the model shall think; default: not at all")
     add("--max-tokens", metavar="N", type=_count, help="most tokens of the answer")
@@ -217,6 +218,7 @@ def _ask(args: argparse.Namespace, model: Model) -> int:
         Context([UserMessage([TextContent(prompt), *images] if images else prompt)], system_prompt=args.system),
         reasoning=args.reasoning,
         max_tokens=args.max_tokens,
+        allow_insecure=args.allow_insecure,
     )
     _reconfigure(sys.stdout, encoding="utf-8" if args.json else None, errors="backslashreplace")
     show = _show_json if args.json else _TextOutput().show

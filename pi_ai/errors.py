@@ -72,6 +72,27 @@ Phase: TypeAlias = Literal["auth", "connect", "send", "headers", "stream", "end"
 """How far a request had come when it failed."""
 
 
+PASSING: frozenset[ErrorKind] = frozenset(
+    {
+        "rate_limited",
+        "overloaded",
+        "server",
+        "connect",
+        "timeout_connect",
+        "timeout_first",
+        "timeout_idle",
+        "timeout_progress",
+        "disconnected",
+        "truncated",
+    }
+)
+"""Kinds that pass with time: the same request may succeed later. The others want something to be changed first."""
+
+
+def _passes(info: ErrorInfo) -> bool:
+    return info.kind in PASSING
+
+
 @attrs.frozen(kw_only=True)
 class ErrorInfo:
     """Everything a program can know about a failure (``message.error_info``).
@@ -82,7 +103,7 @@ class ErrorInfo:
     :ivar provider_code: the provider's own word or number for the error.
     :ivar request_id: the provider's id of the request, for its support.
     :ivar attempts: how many requests were sent (0: none).
-    :ivar retryable: sending the same request again later may succeed.
+    :ivar retryable: sending the same request again later may succeed. Default: what is usual for the kind.
     :ivar retry_after: seconds that the server asked to wait.
     :ivar events_seen: wire events read before the failure. ``bytes_seen``: bytes of the body.
     :ivar limit: tokens the model's window holds, where a ``context_overflow`` told it; ``used``: tokens of the prompt.
@@ -99,7 +120,7 @@ class ErrorInfo:
     request_id: str | None = None
     phase: Phase | None = None
     attempts: int = 0
-    retryable: bool = False
+    retryable: bool = attrs.field(default=attrs.Factory(_passes, takes_self=True))
     retry_after: float | None = None
     events_seen: int = 0
     bytes_seen: int = 0

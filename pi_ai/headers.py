@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import TypeVar
 
 from pi_ai._version import __version__
 from pi_ai.errors import PiAIError, failure
@@ -18,9 +19,19 @@ from pi_ai.urls import host_of, is_host
 PRODUCT = "pi-ai-python"
 
 Headers = Mapping[str, str | None]
+ValueT = TypeVar("ValueT")
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+
+
+class _Unshown(dict[str, ValueT]):
+    """Headers whose repr has no values: it stands in logs, and in tracebacks that show locals (X1, X2)."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "{" + ", ".join(f"{name!r}: …" for name in self) + "}"
 
 
 def layer_headers(*layers: Headers | None) -> dict[str, str | None]:
@@ -33,7 +44,7 @@ def layer_headers(*layers: Headers | None) -> dict[str, str | None]:
         for name, value in (layer or {}).items():
             _check(name, value)
             merged[name.lower()] = name, value
-    return dict(merged.values())
+    return _Unshown(merged.values())
 
 
 def merge_headers(*layers: Headers | None) -> dict[str, str]:
@@ -41,7 +52,7 @@ def merge_headers(*layers: Headers | None) -> dict[str, str]:
 
     :raises PiAIError: as :func:`layer_headers`.
     """
-    return {name: value for name, value in layer_headers(*layers).items() if value is not None}
+    return _Unshown((name, value) for name, value in layer_headers(*layers).items() if value is not None)
 
 
 def _check(name: str, value: object) -> None:

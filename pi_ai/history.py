@@ -181,6 +181,24 @@ def transform_messages(messages: Sequence[Message], model: Model, ids: IdRule = 
     return replay.messages
 
 
+def loose_ends(messages: Iterable[Message]) -> tuple[int, int]:
+    """What :func:`transform_messages` has to repair: calls without a result, and results without a call (F83)."""
+    waiting: list[str] = []
+    missing = surplus = 0
+    for message in messages:
+        match message:
+            case ToolResultMessage(tool_call_id=id) if id in waiting:
+                waiting.remove(id)
+            case ToolResultMessage():
+                surplus += 1
+            case AssistantMessage():
+                missing += len(waiting)
+                waiting = [call.id for call in message.tool_calls] if _is_finished(message) else []
+            case _:
+                pass
+    return missing + len(waiting), surplus
+
+
 class _Replay:
     """A history on its way to a model: what was taken over, and the calls that wait for their results."""
 

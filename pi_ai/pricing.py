@@ -38,6 +38,22 @@ def calculate_cost(model: Model, usage: Usage) -> Cost:
     return cost
 
 
+def sum_usage(a: Usage, b: Usage) -> Usage:
+    """The tokens of two answers, and what they cost, together; a count that neither has stays None."""
+    counts: dict[str, Any] = {
+        name: None if mine is None and theirs is None else (mine or 0) + (theirs or 0)
+        for name in _COUNTS
+        for mine, theirs in [(getattr(a, name), getattr(b, name))]
+    }
+    parts = {name: getattr(a.cost, name) + getattr(b.cost, name) for name in _AMOUNTS}
+    billed = a.cost.total_from_provider if a.cost.total_from_provider == b.cost.total_from_provider else None
+    return Usage(**counts, cost=Cost(**parts, total_from_provider=billed))
+
+
+_COUNTS = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning", "total_tokens")
+_AMOUNTS = ("input", "output", "cache_read", "cache_write", "total")
+
+
 def apply_provider_cost(model: Model, usage: Usage, raw: Mapping[str, Any]) -> None:
     """Replace ``usage.cost.total`` by the provider's own bill, if it sent a whole one (K5).
 

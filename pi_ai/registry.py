@@ -23,8 +23,9 @@ from pi_ai.auth.config_values import ConfigValues
 from pi_ai.auth.credentials import Credential
 from pi_ai.auth.env import agent_dir
 from pi_ai.builder import MessageBuilder
-from pi_ai.errors import ConfigError, PiAIError, failure
+from pi_ai.errors import ConfigError, ErrorInfo, PiAIError, failure
 from pi_ai.events import StreamEvent
+from pi_ai.headers import layer_headers
 from pi_ai.providers.base import Provider
 from pi_ai.providers.catalogue import UnknownModel, closest, completing_ids
 from pi_ai.providers.collection import Providers, models_of
@@ -34,9 +35,11 @@ from pi_ai.providers.dynamic import Access, Refresh, RefreshResult, get_json
 from pi_ai.providers.local import LocalProvider
 from pi_ai.providers.models_json import NAME
 from pi_ai.streams import EventSource, EventStream
+from pi_ai.taps import Asked, tapped
 from pi_ai.types import (
     DEFAULT_TIMEOUTS,
     AssistantMessage,
+    Attempt,
     Context,
     HttpClient,
     Model,
@@ -70,6 +73,7 @@ class Registry:
     :param timeouts: clocks for all calls; a model's and a call's own win.
     :param http_client: an ``httpx.AsyncClient`` (or ``httpx2``) for all calls; never closed by pi_ai.
     :param proxy: URL of a proxy for all calls, ``""`` for none. Default: the environment's.
+    :param allow_insecure: whether keys may go over plain ``http`` to other machines (X6).
     :param models_path: the user's ``models.json``, None for none. Default: the one that is shared with pi.
     :param credentials: where logins and keys are stored. Default: pi's ``auth.json``.
     :param allow_commands: whether config values may be shell commands (D19).
@@ -85,6 +89,7 @@ class Registry:
         timeouts: Timeouts | None = None,
         http_client: HttpClient | None = None,
         proxy: str | None = None,
+        allow_insecure: bool = False,
         models_path: str | os.PathLike[str] | None = IN_AGENT_DIR,
         credentials: CredentialStore | None = None,
         allow_commands: bool = True,
@@ -98,6 +103,7 @@ class Registry:
         self._timeouts = (timeouts or Timeouts()).or_else(DEFAULT_TIMEOUTS)
         self._http_client = http_client
         self._proxy = proxy
+        self._allow_insecure = allow_insecure
         self._connections: Any = None
         if models_path is IN_AGENT_DIR:
             models_path = agent_dir() / NAME
@@ -189,15 +195,14 @@ class Registry:
 
     def _models(self, provider: Provider) -> Sequence[Model]:
         """The models of a provider, as a login has modified them; as they are, where that fails."""
-        models, modify = models_of(provider), self._modifies(provider)
+        modify = self._modifies(provider)
         self._login_problems.pop(provider.id, None)
-        if modify is None:
-            return models
-        try:
-            return list(modify(list(models)))
-        except Exception as error:  # noqa: BLE001 - a login may be anybody's
-            self._login_problems[provider.id] = f'Provider "{provider.id}": modify_models failed: {error}'
-            return models
+        if modify is not None:
+            try:
+                return list(provider.modified_models(modify))
+            except Exception as error:  # noqa: BLE001 - a login may be anybody's
+                self._login_problems[provider.id] = f'Provider "{provider.id}": modify_models failed: {error}'
+        return models_of(provider)
 
     # ── providers ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -260,6 +265,7 @@ class Registry:
                 timeouts=self._timeouts,
                 client=self._http_client,
                 proxy=self._proxy,
+                allow_insecure=self._allow_insecure,
             ),
         )
         return await Refresh(self._providers, providers, access, force=force).run(allow_network=allow_network)
@@ -383,7 +389,9 @@ class Registry:
         async def source() -> EventSource:
             return await self._open(context, checked, builder)
 
-        return EventStream(source, partial=builder, model=model)
+        return EventStream(
+            tapped(source, Asked(model, context, checked, builder.message)), partial=builder, model=model
+        )
 
     async def complete(
         self,
@@ -417,7 +425,9 @@ class Registry:
         async def source() -> EventSource:
             return self._source(self._get_api(model.api), model, checked, context, builder)
 
-        return EventStream(source, partial=builder, model=model)
+        return EventStream(
+            tapped(source, Asked(model, context, checked, builder.message)), partial=builder, model=model
+        )
 
     async def _open(self, context: Context, options: RequestOptions, builder: MessageBuilder) -> EventSource:
         """The journey of a request: who serves it, where and with which key and headers, in whose words."""
@@ -430,8 +440,8 @@ class Registry:
 
         auth = await self._authenticate(provider, options)
         if auth is None or auth.login is None:
-            return await source(auth)
-        return _Renewing(await source(auth), partial(self._credentials.renewed, provider, auth), source)
+            return await source(auth and auth.yielding(layer_headers(model.headers, options.headers)))
+        return _Renewing(await source(auth), partial(self._credentials.renewed, provider, auth), source, builder)
 
     def _source(
         self, api: Api, model: Model, options: RequestOptions, context: Context, builder: MessageBuilder
@@ -447,6 +457,7 @@ class Registry:
             options,
             http_client=options.http_client or self._http_client,
             proxy=self._proxy if options.proxy is None else options.proxy,
+            allow_insecure=self._allow_insecure or options.allow_insecure,
         )
         connections = self._connections or Connections()
         call = Call(
@@ -462,8 +473,16 @@ class Registry:
                 budget=connections.budget,
             ),
             builder=builder,
+            alike=partial(self._alike, model),
         )
         return api.events(call)
+
+    def _alike(self, model: Model) -> list[str]:
+        """Ids of its provider's models that a model's id looks like; none if the id is known (F36)."""
+        with suppress(LookupError):
+            known = [each.id for each in self.get_models(model.provider)]
+            return [] if model.id in known else closest(model.id, known)
+        return []
 
 
 class _Renewing:
@@ -471,6 +490,7 @@ class _Renewing:
     before any event (A48, F92).
 
     :param renew: refreshes; None: there is nothing newer. ``again``: the events of another request.
+    :param builder: of the message, which is told of the refusal (F52).
     """
 
     def __init__(
@@ -478,9 +498,11 @@ class _Renewing:
         first: EventSource,
         renew: Callable[[], Awaitable[Auth | None]],
         again: Callable[[Auth | None], Awaitable[EventSource]],
+        builder: MessageBuilder,
     ) -> None:
         self._source = aiter(first)
         self._renew, self._again = renew, again
+        self._message = builder.message
         self._begun = False
 
     def __aiter__(self) -> AsyncIterator[StreamEvent | Sequence[StreamEvent]]:
@@ -496,10 +518,19 @@ class _Renewing:
             if auth is None:
                 raise
             await self.aclose()
-            self._source = aiter(await self._again(auth))
-            event = await anext(self._source)
+            event = await self._repeated(auth, error.info)
         self._begun = True
         return event
+
+    async def _repeated(self, auth: Auth, refusal: ErrorInfo) -> StreamEvent | Sequence[StreamEvent]:
+        """The first event of the other request; its failure counts the requests before it, too."""
+        self._message.attempts = [*(self._message.attempts or []), Attempt(error=refusal, delay_s=0.0)]
+        try:
+            self._source = aiter(await self._again(auth))
+            return await anext(self._source)
+        except PiAIError as error:
+            info = attrs.evolve(error.info, attempts=error.info.attempts + refusal.attempts)
+            raise info.exception(error.text) from error.__cause__
 
     async def aclose(self) -> None:
         close = getattr(self._source, "aclose", None)

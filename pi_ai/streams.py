@@ -32,7 +32,7 @@ from typing import Any, Protocol, Self, TypeAlias, cast, get_args, overload
 import anyio
 import attrs
 from anyio import BusyResourceError, CancelScope
-from anyio.lowlevel import EventLoopToken, checkpoint, current_token
+from anyio.lowlevel import EventLoopToken, checkpoint, checkpoint_if_cancelled, current_token
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from pi_ai.errors import ErrorInfo, PiAIError, failure
@@ -273,6 +273,7 @@ class EventStream(AsyncIterator[StreamEvent]):
         except Exception as error:  # noqa: BLE001 - S5: failures of the source are data
             if self._aborted:
                 await self._finish(self._failed(ABORTED, reason="aborted"))
+                await checkpoint_if_cancelled()  # a cancellation that came with the abort wins (S8)
             else:
                 await self._finish(self._failed(str(error) or type(error).__name__, error))
         except BaseException:

@@ -203,6 +203,8 @@ class Usage:
 
     :ivar cache_write_1h: the part of ``cache_write`` with the long lifetime.
     :ivar reasoning: the part of ``output`` that was thinking; None: the provider does not tell.
+    :ivar wasted: tokens that attempts told which failed before this answer (reliability F53); not in the counts above,
+        but in ``cost.total``. None: there are none.
     """
 
     input: int = 0
@@ -213,6 +215,7 @@ class Usage:
     reasoning: int | None = None
     total_tokens: int = 0
     cost: Cost = attrs.field(factory=Cost)
+    wasted: Usage | None = None
 
 
 # ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -564,15 +567,19 @@ class Identity:
     attribution: Attribution | None = None
 
 
+def _without_cookies(headers: Mapping[str, str]) -> Mapping[str, str]:
+    return {**headers, "set-cookie": "[redacted]"} if "set-cookie" in headers else headers
+
+
 @attrs.frozen(kw_only=True)
 class ResponseInfo:
     """What ``on_response`` gets: the answer's head.
 
-    :ivar headers: by lower-case name.
+    :ivar headers: by lower-case name. A cookie that the server sets is a credential, and not shown (X30).
     """
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = attrs.field(converter=_without_cookies)
 
 
 TransformHeaders: TypeAlias = Callable[[dict[str, str]], Awaitable[Mapping[str, str | None]] | Mapping[str, str | None]]
@@ -584,12 +591,14 @@ OnProviderStreamEvent: TypeAlias = Callable[[JSONObject, Model], Awaitable[None]
 class HttpClient(Protocol):
     """What ``http_client`` must offer: the interface of ``httpx.AsyncClient`` (``httpx2`` has it, too)."""
 
-    def build_request(self, method: str, url: str, **kwargs: Any) -> Any:
-        """Make a request object."""
+    @property
+    def build_request(self) -> Callable[..., Any]:
+        """``build_request(method, url, headers=…, content=…, timeout=…)`` makes a request object."""
         ...
 
-    async def send(self, request: Any, **kwargs: Any) -> Any:
-        """Send it; called with ``stream=True`` and ``follow_redirects=False``."""
+    @property
+    def send(self) -> Callable[..., Awaitable[Any]]:
+        """``send(request, stream=True, follow_redirects=False)`` sends it."""
         ...
 
 
@@ -624,6 +633,7 @@ class RequestOptions:
     :ivar max_output_bytes: largest streamed answer, None: no limit.
     :ivar http_client: an ``httpx.AsyncClient`` or ``httpx2.AsyncClient`` to send with; never closed by pi_ai.
     :ivar proxy: URL of a proxy; ``""`` for none. Default: ``HTTP(S)_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
+    :ivar allow_insecure: send a key over plain ``http`` to other machines, too (reliability X6).
     :ivar transform_headers: sees the headers, all layers merged, and returns those to send; sync or async.
     :ivar on_payload: sees the body before it is sent, may return another; sync or async.
     :ivar on_response: called once with status and headers of the successful answer, before its body.
@@ -650,6 +660,7 @@ class RequestOptions:
     max_output_bytes: int | None = None
     http_client: HttpClient | None = attrs.field(metadata=NOT_DATA, default=None, repr=False)
     proxy: str | None = attrs.field(metadata=NOT_DATA, default=None, repr=False, validator=_is_optional_text)
+    allow_insecure: bool = False
     transform_headers: TransformHeaders | None = attrs.field(metadata=NOT_DATA, default=None, repr=False)
     on_payload: OnPayload | None = attrs.field(metadata=NOT_DATA, default=None, repr=False)
     on_response: OnResponse | None = attrs.field(metadata=NOT_DATA, default=None, repr=False)
@@ -707,6 +718,7 @@ class StreamKeywords(TypedDict, total=False):
     max_output_bytes: int | None
     http_client: HttpClient | None
     proxy: str | None
+    allow_insecure: bool
     transform_headers: TransformHeaders | None
     on_payload: OnPayload | None
     on_response: OnResponse | None

@@ -37,7 +37,7 @@ from pi_ai import (
 from pi_ai.testing.server import Answer, Received, Server
 from pi_ai_tests.rigs import CONTEXT, DONE, END, HANG, KINDS, SSE, chunk, model, rig
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("http")]
 TEXT_EVENTS = ["start", "text_start", "text_delta", "text_delta", "text_end", "done"]
 
 
@@ -243,6 +243,7 @@ async def test_s7_abort_from_a_sibling_gives_the_reader_an_error_event_and_the_e
 
         async def abort() -> None:
             await made.is_waiting()
+            await made.until(lambda: events.message.text == "a")  # sent is not yet read
             events.abort()
             events.abort()
 
@@ -336,6 +337,7 @@ async def test_s9_aclose_from_a_sibling_gives_the_reader_the_error_event(kind: s
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(iterate)
             await made.is_waiting()
+            await made.until(lambda: events.message.text == "a")  # sent is not yet read
             with anyio.fail_after(2):
                 await events.aclose()
             assert events.done
@@ -729,7 +731,7 @@ async def test_s22_events_share_one_live_message_that_is_brought_up_to_date_when
             if isinstance(event, TextDeltaEvent):
                 partials.append(event.partial)
                 texts.append(event.partial.text)
-        assert texts == ["a", "ab"] or kind == "channel"  # whose producer may run ahead
+        assert texts == ["a", "ab"] or kind != "generator"  # a producer may run ahead, and one read may bring both
         assert partials[0] is partials[1]
         assert partials[0].text == "ab"
 

@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pi_ai import __version__
+from pi_ai import Registry, __version__
 from pi_ai.errors import ConfigError
 from pi_ai.headers import copilot_headers, identity_headers, layer_headers, merge_headers, user_agent
+from pi_ai.testing import Delivery, Sandbox, Turn
 from pi_ai.types import (
     AssistantMessage,
     Attribution,
+    Context,
     Identity,
     ImageContent,
     Message,
@@ -141,3 +143,14 @@ def test_H4_copilot_is_told_who_speaks_and_whether_there_are_images(
     assert (headers["X-Initiator"], headers.get("Copilot-Vision-Request")) == (initiator, vision)
     assert copilot_headers(model(base_url="https://api.business.githubcopilot.com"), messages)
     assert copilot_headers(model(), messages) == {}
+
+
+@pytest.mark.anyio
+async def test_a_cookie_that_the_server_sets_is_not_shown_to_hooks_X30():
+    seen = []
+    async with Sandbox() as box, Registry() as pi:
+        box.script(Turn("Hello."), delivery=Delivery(headers={"Set-Cookie": "session=canary", "X-Request-Id": "r-1"}))
+        hook = lambda response, _: seen.append(response.headers)  # noqa: E731
+        await pi.complete(box.model(), Context([UserMessage("Hi")]), on_response=hook)
+    [headers] = seen
+    assert (headers["set-cookie"], headers["x-request-id"]) == ("[redacted]", "r-1")

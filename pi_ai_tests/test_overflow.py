@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from pi_ai.errors import ErrorInfo, ErrorKind
+from pi_ai.errors import ContextOverflow, ErrorInfo, ErrorKind
+from pi_ai.failures import http_failure, provider_words, stream_failure
 from pi_ai.overflow import (
     is_context_overflow,
     is_overflow_text,
@@ -28,6 +30,14 @@ def failed(text: str, provider: str = "p", info: ErrorInfo | None = None) -> Ass
 
 def ended(stop: Any, **usage: int) -> AssistantMessage:
     return AssistantMessage(stop_reason=stop, usage=Usage(**usage))
+
+
+def _typed(type: str, message: str) -> Any:  # noqa: A002 - the field's name
+    return {"type": "error", "error": {"type": type, "message": message}}
+
+
+def _coded(code: str | None, message: str) -> Any:
+    return {"error": {"code": code, "type": "invalid_request_error", "message": message}}
 
 
 # ── what pi does ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -154,6 +164,154 @@ def test_CO5_an_answer_cut_by_a_full_window_can_be_asked_for_again(
     stop: str, output: int, desired: int, recoverable: bool
 ):
     assert is_recoverable_length(ended(stop, output=output), desired) is recoverable
+
+
+# ── each provider's words, whichever way they come ────────────────────────────────────────────────────────────
+
+# provider, HTTP status, body, tokens that fit, tokens of the prompt
+TOO_LONG: list[tuple[str, int, Any, int | None, int | None]] = [
+    (
+        "anthropic",
+        400,
+        _typed("invalid_request_error", "prompt is too long: 213462 tokens > 200000 maximum"),
+        200000,
+        213462,
+    ),
+    ("anthropic-large", 413, _typed("request_too_large", "Request exceeds the maximum size"), None, None),
+    (
+        "openai",
+        400,
+        _coded("context_length_exceeded", "Your input exceeds the context window of this model."),
+        None,
+        None,
+    ),
+    (
+        "openai-chat",
+        400,
+        _coded(
+            "context_length_exceeded",
+            "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens.",
+        ),
+        8192,
+        9000,
+    ),
+    (
+        "google",
+        400,
+        {
+            "error": {
+                "code": 400,
+                "status": "INVALID_ARGUMENT",
+                "message": "The input token count (1250074) exceeds the maximum number of tokens allowed (1048576).",
+            }
+        },
+        1048576,
+        1250074,
+    ),
+    (
+        "xai",
+        400,
+        {"error": "This model's maximum prompt length is 131072 but the request contains 537812 tokens."},
+        131072,
+        537812,
+    ),
+    ("groq", 400, _coded(None, "Please reduce the length of the messages or completion."), None, None),
+    (
+        "openrouter",
+        400,
+        {
+            "error": {
+                "code": 400,
+                "message": "This endpoint's maximum context length is 32768 tokens. "
+                "However, you requested about 40000 tokens",
+            }
+        },
+        32768,
+        40000,
+    ),
+    (
+        "together",
+        400,
+        _coded(None, "The input (9000 tokens) is longer than the model's context length (8192 tokens)."),
+        8192,
+        9000,
+    ),
+    (
+        "llama.cpp",
+        400,
+        {
+            "error": {
+                "code": 400,
+                "type": "exceed_context_size_error",
+                "message": "the request exceeds the available context size, try increasing it",
+                "n_prompt_tokens": 9000,
+                "n_ctx": 8192,
+            }
+        },
+        8192,
+        9000,
+    ),
+    ("lm-studio", 400, {"error": "The number of tokens to keep is greater than the context length"}, None, None),
+    ("copilot", 400, _coded(None, "prompt token count of 140000 exceeds the limit of 128000"), 128000, 140000),
+    ("minimax", 400, _coded(None, "invalid params, context window exceeds limit (2013)"), None, None),
+    (
+        "kimi",
+        400,
+        _coded(None, "Invalid request: Your request exceeded model token limit: 262144 (requested: 300000)"),
+        262144,
+        300000,
+    ),
+    (
+        "mistral",
+        400,
+        {
+            "object": "error",
+            "type": "invalid_request_prompt",
+            "code": "3051",
+            "message": "Prompt contains 300000 tokens, too large for model with 262144 maximum context length",
+        },
+        262144,
+        300000,
+    ),
+    ("ollama", 400, {"error": "prompt too long; exceeded max context length by 1119046 tokens"}, None, None),
+    ("qwen", 400, _coded("invalid_parameter_error", "Range of input length should be [1, 129024]"), 129024, None),
+    ("z.ai", 400, _coded("1261", "Prompt exceeds max length"), None, None),
+    (
+        "poolside",
+        400,
+        _coded(None, "The prompt has 9000 tokens, but the configured context size is 8192 tokens"),
+        8192,
+        9000,
+    ),
+    ("hosted-vllm", 400, _typed("BadRequestError", "maximum context length is 8192 tokens"), 8192, None),
+    ("bedrock", 400, {"message": "Input is too long for requested model."}, None, None),
+    ("bedrock-titan", 400, {"message": "Too many input tokens. Number of input tokens exceeds 8192"}, None, None),
+]
+
+
+@pytest.mark.parametrize(
+    ("provider", "status", "body", "limit", "used"), [pytest.param(*row, id=row[0]) for row in TOO_LONG]
+)
+def test_CO1_F31_F33_each_providers_words_are_an_overflow_over_http_in_the_stream_and_as_a_text(
+    provider: str, status: int, body: Any, limit: int | None, used: int | None
+):
+    about = {"provider": provider, "api": "an-api", "model": "m"}
+    over_http = http_failure(status, {}, json.dumps(body).encode(), **about)
+    in_stream = stream_failure(provider_words(body), **about)
+    for error in (over_http, in_stream):
+        assert isinstance(error, ContextOverflow)
+        assert (error.info.limit, error.info.used, error.info.retryable) == (limit, used, False)
+        assert is_context_overflow(failed(error.text, provider=provider, info=error.info))
+    saved = failed(over_http.text, provider=provider)  # and read by who has no error_info
+    assert is_context_overflow(saved)
+    assert not is_retryable_assistant_error(saved)
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_CO1_F33_cerebras_says_it_without_a_body(status: int):
+    error = http_failure(status, {}, b"", provider="cerebras", api="an-api", model="m")
+    assert isinstance(error, ContextOverflow)
+    assert is_context_overflow(failed(error.text, provider="cerebras"))
 
 
 # ── error_info goes first ────────────────────────────────────────────────────────────────────────────────────

@@ -95,7 +95,7 @@ class AnswerParser:
         """
         what = "before it was complete" if self._message.content else "without any content"
         sentence = f"The answer ended {what}: no {reason} came{advice}"
-        return self._failure("truncated", sentence, text=text, phase="end", retryable=True)
+        return self._failure("truncated", sentence, text=text, phase="end")
 
 
 # ── values ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -28,46 +28,41 @@ _BLANK = b" \t\r\n\xef\xbb\xbf"
 """What may stand in front of a body: white space, and a byte order mark."""
 
 
-class GoogleDecoder:
+class GoogleDecoder(SSEDecoder):
     """Server-sent events; or a JSON array, as servers answer that do not know ``alt=sse`` (F15); or events, and behind
     them an error as plain JSON: no line of an event stream begins with a brace.
     """
 
+    __slots__ = ("_documents", "_looked")
+
     def __init__(self, max_event_bytes: int) -> None:
-        self._limit = max_event_bytes
-        self._events = SSEDecoder(max_event_bytes)
+        super().__init__(max_event_bytes)
         self._documents: JSONDocuments | None = None
-        self._begun = False
-        self._at_line_start = False
+        self._looked = False  # at how the body begins
 
-    def feed(self, data: bytes) -> list[ServerSentEvent]:
-        """Take the next bytes of the body.
-
-        :raises PiAIError: kind ``too_large``.
-        """
+    def _read(self, data: bytes) -> list[ServerSentEvent]:
         if self._documents is not None:
             return self._documents.feed(data)
-        at_line_start = self._at_line_start
-        if data:
-            self._at_line_start = data.endswith(b"\n")
-        if not self._begun:
+        at = -1
+        if not self._looked:
             head = data.lstrip(_BLANK)
-            self._begun = bool(head)
+            self._looked = bool(head)
             if head.startswith((b"[", b"{")):
-                return self._go_on_with_json(data, len(data) - len(head))
-        elif at_line_start and data.startswith(b"{"):
-            return self._go_on_with_json(data, 0)
-        if b"\n{" in data:
-            return self._go_on_with_json(data, data.index(b"\n{") + 1)
-        return self._events.feed(data)
+                at = len(data) - len(head)
+        elif data.startswith(b"{") and not self._line:
+            at = 0
+        if at < 0:
+            at = data.find(b"\n{") + 1 or -1
+        if at < 0:
+            return super()._read(data)
+        events = [*super()._read(data[:at]), *super().close()]
+        self._at_rest = False  # all that follows is read here
+        self._documents = JSONDocuments(self._limit)
+        return [*events, *self._documents.feed(data[at:])]
 
     def close(self) -> list[ServerSentEvent]:
         """The body has ended: return the event that only lacks its blank line."""
-        return (self._documents or self._events).close()
-
-    def _go_on_with_json(self, data: bytes, at: int) -> list[ServerSentEvent]:
-        self._documents = JSONDocuments(self._limit)
-        return [*self._events.feed(data[:at]), *self._events.close(), *self._documents.feed(data[at:])]
+        return super().close() if self._documents is None else self._documents.close()
 
 
 # ── meaning ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -136,8 +131,9 @@ class GoogleParser(AnswerParser):
         """What a chunk means; also takes a whole answer that was not streamed."""
         usage: Any = payload.get("usageMetadata")
         if usage.__class__ is dict:
+            if not self._counts:
+                self._builder.defer_usage(self._usage)
             self._counts |= usage
-            self._builder.defer_usage(self._usage)
         if payload.get("modelVersion") != self._known:
             self._name(payload)
         candidates = payload.get("candidates")
@@ -145,7 +141,7 @@ class GoogleParser(AnswerParser):
         if candidate.__class__ is not dict:
             self._look_closer(payload)
             return self._next([])
-        if len(candidate) > 1:
+        if len(candidate) > 1 + ("index" in candidate):
             self._note_sources(candidate)
         content = candidate.get("content")
         parts: Any = content.get("parts") if content.__class__ is dict else None

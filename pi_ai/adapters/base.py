@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
 
 import anyio
 import attrs
 
+from pi_ai.adapters._request import secrets_of
 from pi_ai.adapters.hooks import call_hook
 from pi_ai.builder import MessageBuilder
 from pi_ai.clocks import Clocks
 from pi_ai.errors import ErrorInfo, PiAIError, failure
 from pi_ai.events import StreamEvent, TextEndEvent, ThinkingEndEvent, ToolCallEndEvent
-from pi_ai.failures import http_failure, request_id
+from pi_ai.failures import http_failure, redact, request_id
 from pi_ai.headers import identity_headers, merge_headers
+from pi_ai.history import loose_ends
 from pi_ai.retries import RetryPolicy
 from pi_ai.text import decode_json, encode_json
 from pi_ai.transport import MAX_ERROR_BYTES, Connections, Exchange, HttpRequest
@@ -51,6 +53,9 @@ _STREAM = re.compile(rb"(data|event|id|retry)?:|[\0\1]")
 """How server-sent events begin, and binary frames."""
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 _ENDS = (TextEndEvent, ThinkingEndEvent, ToolCallEndEvent)
+
+BURST_EVENTS, BURST_AFTER_S, BURST_S = 8, 1.0, 0.05
+"""An answer was buffered on its way (F10) if so many wire events, waited for so long, came within so short a time."""
 
 
 @attrs.frozen(kw_only=True)
@@ -123,6 +128,7 @@ class Call:
     :ivar options: of the adapter's own ``options_type``, with the key in place.
     :ivar timeouts: without UNSET.
     :ivar builder: made with the stream, so that its message is the stream's from the first moment.
+    :ivar alike: gives the ids of models that this one's looks like, should its provider not know it (F36).
     """
 
     model: Model
@@ -132,6 +138,7 @@ class Call:
     connections: Connections
     retry: RetryPolicy
     builder: MessageBuilder
+    alike: Callable[[], list[str]] = list
 
 
 class Adapter(ABC, Generic[OptionsT]):
@@ -250,11 +257,13 @@ class _Attempts:
         self.adapter = adapter
         self.call = call
         self.made = 0
+        self.notes: tuple[Diagnostic, ...] = ()
 
     async def first(self) -> tuple[_Reading, list[StreamEvent]]:
         """The attempt that is used, and its first events."""
         call = self.call
         built = self.adapter.build_request(call.model, call.context, call.options)
+        self.notes = _repairs(call.context)
         clocks = Clocks(call.timeouts)
         while True:
             try:
@@ -262,8 +271,15 @@ class _Attempts:
             except PiAIError as error:
                 other = self.adapter.instead(call.model, call.context, call.options, built, error)
                 if other is None:
-                    raise attrs.evolve(error.info, attempts=self.made).exception(error.text) from error.__cause__
+                    raise self._final(error) from error.__cause__
                 built = other
+
+    def _final(self, error: PiAIError) -> PiAIError:
+        """The failure of a call none of whose requests was answered."""
+        info = attrs.evolve(error.info, attempts=self.made)
+        if info.kind == "not_found" and (known := self.call.alike()):
+            info = attrs.evolve(info, message=f"{info.message}; the closest ids that are known: {', '.join(known)}")
+        return info.exception(error.text)
 
     async def _with_retries(self, built: Request, clocks: Clocks) -> tuple[_Reading, list[StreamEvent]]:
         call = self.call
@@ -274,8 +290,13 @@ class _Attempts:
         headers = merge_headers(identity, built.headers)
         changed = await call_hook("transform_headers", call.options.transform_headers, headers)
         headers = headers if changed is None else merge_headers(changed)
-        request = HttpRequest(url=built.url, headers=headers, body=encode_json(body))
-        return await call.retry.run(
+        request = HttpRequest(
+            url=built.url, headers=headers, body=encode_json(body), allow_insecure=call.options.allow_insecure
+        )
+        retry = call.retry
+        if any(name.lower() == "idempotency-key" for name in headers):
+            retry = attrs.evolve(retry, unknown_delivery=True)  # the server sees to it that nothing runs twice (F52)
+        return await retry.run(
             lambda: self._attempt(request, body, clocks, built.notes),
             self._failed,
             sleep=lambda seconds: clocks.pause(partial(anyio.sleep, seconds)),
@@ -286,7 +307,7 @@ class _Attempts:
     ) -> tuple[_Reading, list[StreamEvent]]:
         call, options = self.call, self.call.options
         call.builder.reset()
-        for note in notes:
+        for note in (*self.notes, *notes):
             call.builder.message.add_diagnostic(note)
         clocks.restart()
         exchange = await self._open(request, clocks)
@@ -304,6 +325,7 @@ class _Attempts:
             events: list[StreamEvent] = []
             while not events:
                 events = await reading.events()
+            reading.begun_s = clocks.waited_s
         except PiAIError as error:
             await exchange.aclose()
             raise reading.told(error) from error.__cause__
@@ -325,7 +347,7 @@ class _Attempts:
 
     async def _refusal(self, exchange: Exchange, payload: JSONObject) -> PiAIError:
         """The failure that an HTTP status and its body tell (F30)."""
-        model, key = self.call.model, self.call.options.api_key
+        model = self.call.model
         error = http_failure(
             exchange.status,
             exchange.headers,
@@ -333,7 +355,7 @@ class _Attempts:
             provider=model.provider,
             api=model.api,
             model=model.id,
-            secrets=[key] if key else [],
+            secrets=secrets_of(model, self.call.options),
         )
         hint = self.adapter.hint(payload, error.text) if exchange.status in (400, 422) else None
         if hint is None:
@@ -346,18 +368,31 @@ class _Attempts:
         message.attempts = [*(message.attempts or []), Attempt(error=info, delay_s=delay_s)]
 
 
+def _repairs(context: Context) -> tuple[Diagnostic, ...]:
+    """What has to be repaired in a conversation before it can be sent (F83)."""
+    missing, surplus = loose_ends(context.messages)
+    if not (missing or surplus):
+        return ()
+    return (Diagnostic(type="history", details={"results_made_up": missing, "results_left_out": surplus}),)
+
+
 class _Reading:
-    """The answer of one attempt: chunks of the wire in, lists of events out."""
+    """The answer of one attempt: chunks of the wire in, lists of events out.
+
+    :ivar begun_s: how long the network was waited for until the first content; None: it has not come yet.
+    """
 
     def __init__(self, adapter: Adapter[Any], call: Call, exchange: Exchange, clocks: Clocks, attempt: int) -> None:
         self.exchange = exchange
         self.attempt = attempt
         self.finished = False
         self.events_seen = 0
+        self.begun_s: float | None = None
         self.clocks = clocks
         self._model = call.model
         self._message = call.builder.message
         self._diagnose = adapter.diagnose
+        self._secrets = secrets_of(call.model, call.options)
         self._limit = call.options.max_output_bytes
         self._max_body_bytes = call.options.max_body_bytes
         self._observe = call.options.on_provider_stream_event
@@ -392,14 +427,22 @@ class _Reading:
             except PiAIError as error:
                 if not parser.proven or error.info.kind == "aborted":
                     raise
-                # The answer was complete; how its body ended does not matter (F24).
-                self._message.add_diagnostic(Diagnostic(type="late_failure", details={"kind": error.info.kind}))
+                self._is_late(error)
                 data, wire_events = b"", ()
             if self._limit is not None and self.exchange.bytes_seen > self._limit:
                 raise failure("too_large", f"The answer is larger than max_output_bytes={self._limit}.", phase="stream")
             for wire_event in wire_events:
                 self.events_seen += 1
-                payload = parser.decode(wire_event)
+                try:
+                    payload = parser.decode(wire_event)
+                except PiAIError as error:
+                    if error.info.kind != "protocol" or (data and not parser.proven):
+                        raise
+                    if not parser.proven:
+                        raise _cut(error) from error
+                    self._is_late(error)
+                    data = b""
+                    break
                 if payload is not None:
                     if observe is not None:
                         await call_hook("on_provider_stream_event", observe, payload, self._model)
@@ -421,7 +464,20 @@ class _Reading:
 
     def _end(self) -> list[StreamEvent]:
         self.finished = self.exchange.complete = True
+        waited_s = self.clocks.waited_s
+        begun_s = waited_s if self.begun_s is None else self.begun_s
+        if (
+            self.events_seen >= BURST_EVENTS
+            and begun_s >= BURST_AFTER_S
+            and waited_s - begun_s <= max(BURST_S, begun_s / 100)
+        ):
+            details = {"seconds": round(begun_s, 3), "events": self.events_seen}
+            self._message.add_diagnostic(Diagnostic(type="buffered", details=details))
         return self._parser.close()
+
+    def _is_late(self, error: PiAIError) -> None:
+        """The answer was complete before this failed; how its body ended does not matter (F24)."""
+        self._message.add_diagnostic(Diagnostic(type="late_failure", details={"kind": error.info.kind}))
 
     async def _is_document(self) -> bool:
         """Whether the body is no stream: how it begins tells more than its media type."""
@@ -463,6 +519,7 @@ class _Reading:
         info = error.info
         more = attrs.evolve(
             info,
+            message=redact(info.message, self._secrets),
             phase=info.phase or "stream",
             request_id=info.request_id or request_id(self.exchange.headers),
             attempts=self.attempt,
@@ -472,7 +529,14 @@ class _Reading:
         note = self._diagnose(more)
         if note is not None and more.kind != "aborted":
             self._message.add_diagnostic(note)
-        return more.exception(error.text)
+        return more.exception(redact(error.text, self._secrets))
+
+
+def _cut(error: PiAIError) -> PiAIError:
+    """The body ended in the middle of an event, which therefore could not be read (F20)."""
+    text = "Stream ended in the middle of an event"
+    sentence = f"The answer was cut off in the middle of an event: {error.info.message}"
+    return failure("truncated", sentence, text=text, phase="end")
 
 
 def _media_type(exchange: Exchange) -> str:

@@ -7,6 +7,7 @@ Rules: mistral-conversations.md; where that is silent, openai-completions.md.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -163,7 +164,7 @@ class MistralConversationsParser(ChunkParser):
         self._calls = ToolCalls(builder, {}, answer_id)
         self._finish: str | None = None
         self._failed = False
-        self._ignored = 0
+        self._ignored: Counter[str] = Counter()
 
     def feed(self, payload: JSONObject) -> list[StreamEvent]:
         """What a chunk means; also takes a whole answer that was not streamed."""
@@ -177,6 +178,8 @@ class MistralConversationsParser(ChunkParser):
 
         choice = first_choice(choices)
         if choice is None:
+            if "choices" not in payload and "usage" not in payload:
+                self._ignored["events"] += 1
             return []
         delta: Any = choice.get("delta") or choice.get("message")
         finish = choice.get("finish_reason")
@@ -206,7 +209,7 @@ class MistralConversationsParser(ChunkParser):
         if not self._message.content:
             builder.note("empty")
         if self._ignored:
-            builder.note("ignored", content_parts=self._ignored)
+            builder.note("ignored", **self._ignored)
         events += builder.finish(reason)
         return events
 
@@ -229,7 +232,7 @@ class MistralConversationsParser(ChunkParser):
             case {"type": "thinking", "thinking": thinking}:
                 self._think(thought_text(thinking), events)
             case _:
-                self._ignored += 1
+                self._ignored["content_parts"] += 1
 
     def _say(self, text: str, events: list[StreamEvent]) -> None:
         if not text:  # GLM says nothing between two pieces of a thought: that does not part them

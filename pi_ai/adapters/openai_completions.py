@@ -7,6 +7,7 @@ data: see ``_openai_compat.py`` for who differs how, ``_openai_thinking.py`` for
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
@@ -252,7 +253,7 @@ class OpenAICompletionsParser(ChunkParser):
         self._finish: str | None = None
         self._failed = False
         self._refused = False
-        self._ignored = 0
+        self._ignored: Counter[str] = Counter()
 
     def feed(self, payload: JSONObject) -> list[StreamEvent]:
         """What a chunk means; also takes a whole answer that was not streamed (section 9.2)."""
@@ -267,6 +268,8 @@ class OpenAICompletionsParser(ChunkParser):
         choices = payload.get("choices")
         choice = first_choice(choices) if choices else None
         if choice is None:
+            if "choices" not in payload and not usage:
+                self._ignored["events"] += 1
             return []
         if not usage and "usage" in choice:
             self._count(choice["usage"])
@@ -309,7 +312,7 @@ class OpenAICompletionsParser(ChunkParser):
         if self._refused:
             builder.note("refusal")
         if self._ignored:
-            builder.note("ignored", content_parts=self._ignored)
+            builder.note("ignored", **self._ignored)
         events += builder.finish(reason)
         return events
 
@@ -368,7 +371,7 @@ class OpenAICompletionsParser(ChunkParser):
             case {"type": "thinking", "thinking": thinking}:
                 self._think(thought_text(thinking), None, events)
             case _:
-                self._ignored += 1
+                self._ignored["content_parts"] += 1
 
     def _split(self, pieces: tuple[str, str], events: list[StreamEvent]) -> None:
         thought, text = pieces

@@ -111,7 +111,6 @@ class EventStreamDecoder:
                 f"The answer was cut off: its last event has {len(held)} bytes, and more should have come",
                 text="Bedrock stream ended in the middle of an event",
                 phase="end",
-                retryable=True,
             )
         return []
 

@@ -1,12 +1,13 @@
 """Bytes of a ``text/event-stream`` body to events, sans-IO (D8, reliability F1-F7, F13, F14, F20).
 
 The format is the WHATWG standard's, on bytes: a line ends at LF, CR or CRLF and nowhere else, so text may hold U+2028
-or U+0085; UTF-8 is decoded only when its line is whole, and bytes that are none become U+FFFD (F12). Three rules are
+or U+0085; UTF-8 is decoded only when its line is whole, and bytes that are none become U+FFFD (F12). Four rules are
 our own:
 
 * Nothing is held back. A CR ends its line at once, whether or not an LF follows in the next piece (F3).
 * The end of the body is a blank line: it completes an event whose lines are all whole. A line without its end is
   dropped, be it ``data: [DONE]``, because nobody can know that it was all (F20); the standard drops the event too.
+* A line ``error: …`` is an event of that name: GPUStack reports failures so, and the standard would drop it.
 * What is held is bounded. An event, or a line, over ``max_event_bytes`` is refused as ``too_large`` (F13).
 """
 
@@ -21,13 +22,12 @@ _CR, _COLON = b"\r:"
 
 
 class _Event(ServerSentEvent):
-    """The same event, made in half the time."""
+    """The same event, whose fields are no properties: reading one costs no call."""
+
+    __slots__ = ("data", "event", "id", "retry")
 
     def __init__(self, event: str, data: str, id: str, retry: int | None) -> None:  # noqa: A002 - the field's name
-        self._event = event
-        self._data = data
-        self._id = id
-        self._retry = retry
+        self.event, self.data, self.id, self.retry = event, data, id, retry  # pyright: ignore[reportAttributeAccessIssue, reportIncompatibleMethodOverride] - there they are properties
 
 
 class SSEDecoder:
@@ -94,8 +94,10 @@ class SSEDecoder:
         if self._after_cr and data.startswith(b"\n"):
             data = data[1:]
         self._after_cr = data.endswith(b"\r")
-        data = data.replace(b"\r\n", b"\n")
-        return data.replace(b"\r", b"\n") if _CR in data else data
+        lines = data.splitlines()  # of bytes: at LF, CR and CRLF alone
+        if data.endswith((b"\r", b"\n")):
+            lines.append(b"")
+        return b"\n".join(lines)
 
     def _read(self, data: bytes) -> list[ServerSentEvent]:
         if self._over:
@@ -131,6 +133,8 @@ class SSEDecoder:
             field, _, value = line.partition(b": ")
             if _COLON in field:  # no space behind the first colon
                 field, _, value = line.partition(b":")
+            if field == b"error":
+                self._event, field = "error", b"data"
             if field == b"data":
                 if not self._held:
                     self._data = value

@@ -114,6 +114,7 @@ async def play(golden: dict[str, Any]) -> Played:
             api_key=given.get("apiKey"),
             env=environment(given),
             http_client=client,
+            allow_insecure=True,  # pi-ai sends a key over plain http, too
             on_payload=lambda payload, _: {**payload, **control.get("mergePayload", {})},
             on_response=lambda response, _: seen.append({"status": response.status, "headers": dict(response.headers)}),
         )
@@ -169,8 +170,9 @@ async def test_a_golden_is_met_end_to_end(golden: dict[str, Any], monkeypatch: p
     assert wanted is not None
     message = {key: value for key, value in to_json(played.message).items() if key not in OURS}
     message["timestamp"] = 0
-    for diagnostic in message.get("diagnostics", ()):
-        diagnostic["timestamp"] = 0
+    notes = [note for note in message.pop("diagnostics", ()) if note["type"] != "history"]  # F83: pi-ai is silent
+    if notes:
+        message["diagnostics"] = [{**note, "timestamp": 0} for note in notes]
     loose = "errorMessage" in golden.get("loose", ())
     failed = (
         any(response.get("status", 200) >= 400 for response in golden["responses"]) and wanted["stopReason"] == "error"

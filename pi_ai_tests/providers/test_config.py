@@ -137,6 +137,75 @@ def test_R1_serialized_models_have_camel_case_keys(pi):
     assert data["thinkingLevelMap"] == {"high": "h"}
 
 
+PIS_NAMES = {
+    "name": "X",
+    "baseUrl": URL,
+    "apiKey": "k",
+    "api": "my-api",
+    "streamSimple": stream_simple,
+    "headers": {"X-A": "1"},
+    "authHeader": True,
+    "compat": {"supportsStore": False},
+    "refreshModels": stream_simple,
+    "models": [
+        {
+            "type": "chat",
+            "id": "m",
+            "name": "M",
+            "api": CHAT,
+            "baseUrl": "https://own.example",
+            "reasoning": True,
+            "thinkingLevelMap": {"high": "max"},
+            "input": ["text", "image"],
+            "cost": {"input": 1, "output": 2, "cacheRead": 3, "cacheWrite": 4},
+            "contextWindow": 9,
+            "maxTokens": 8,
+            "samplingParams": {"top_k": 1},
+            "headers": {"X-M": "2"},
+            "compat": {"supportsStore": True},
+        }
+    ],
+    "oauth": {
+        "name": "L",
+        "login": print,
+        "refreshToken": print,
+        "getApiKey": print,
+        "modifyModels": print,
+        "isSubscription": True,
+    },
+}
+"""Every field that a provider has in pi, as pi spells it."""
+
+
+def test_R1_R2_every_name_of_pi_is_understood():
+    config = ProviderConfig.of(PIS_NAMES)
+    assert (config.name, config.base_url, config.api_key, config.api) == ("X", URL, "k", "my-api")
+    assert config.stream_simple is config.refresh_models is stream_simple
+    assert (config.headers, config.auth_header) == ({"X-A": "1"}, True)
+    assert config.compat == {"supportsStore": False}
+    assert config.oauth == OAuthConfig(
+        name="L", login=print, refresh_token=print, get_api_key=print, modify_models=print, is_subscription=True
+    )
+    assert list(config.models) == [
+        ProviderModelConfig(
+            "m",
+            type="chat",
+            name="M",
+            api=CHAT,
+            base_url="https://own.example",
+            reasoning=True,
+            thinking_level_map={"high": "max"},
+            input=["text", "image"],
+            cost=ModelCost(input=1, output=2, cache_read=3, cache_write=4),
+            context_window=9,
+            max_tokens=8,
+            sampling_params={"top_k": 1},
+            headers={"X-M": "2"},
+            compat={"supportsStore": True},
+        )
+    ]
+
+
 def test_R3_what_is_inside_of_compat_and_sampling_params_is_data(pi):
     pi.register_provider(
         "x",

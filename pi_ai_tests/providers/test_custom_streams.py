@@ -405,7 +405,7 @@ PRODUCERS = {
 
 
 @pytest.mark.parametrize("case", PRODUCERS)
-async def test_what_a_pushing_producer_does_and_what_its_consumer_sees(case):
+async def test_R70_R71_R72_R73_R74_what_a_pushing_producer_does_and_what_its_consumer_sees(case):
     produce, types, ending = PRODUCERS[case]
     sink, events = open_event_channel(MODEL)
     produce(sink)  # R74: what is pushed before anyone iterates is kept
@@ -510,6 +510,48 @@ async def test_R76_leaving_early_or_being_cancelled_ends_the_function():
         await events.result()
     assert scope.cancelled_caught
     assert (ended, events.message.stop_reason) == (["a", "a"], "aborted")
+
+
+@pytest.mark.parametrize("push", [False, True], ids=["generator", "push"])
+async def test_R76_when_the_reader_is_cancelled_it_gets_no_event_and_others_get_the_aborted_message(push):
+    reading = anyio.Event()
+
+    async def waits(model, context, options):
+        out = MessageBuilder(model)
+        yield out.start()
+        yield out.text("a")
+        reading.set()
+        await anyio.sleep_forever()
+
+    def pushes(model, context, options):
+        async def produce(sink):
+            async for event in waits(model, context, options):
+                for each in event if isinstance(event, list) else [event]:
+                    sink.push(each)
+
+        return create_assistant_message_event_stream(produce, model=model)
+
+    events, seen, others = registry(pushes if push else waits).stream(MODEL, CONTEXT), [], []
+
+    async def read_in(scope):
+        with scope:
+            async for event in events:
+                seen.append(event.type)  # noqa: PERF401 - what came before the cancellation is kept
+
+    async def wait_for_the_message():
+        others.append(await events.result())
+
+    scope = anyio.CancelScope()
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read_in, scope)
+            await reading.wait()
+            tasks.start_soon(wait_for_the_message)
+            await anyio.wait_all_tasks_blocked()
+            scope.cancel()
+    assert scope.cancelled_caught
+    assert seen == ["start", "text_start", "text_delta"]
+    assert [(message.stop_reason, message.text) for message in others] == [("aborted", "a")]
 
 
 async def test_R77_the_events_of_an_answer_come_in_their_order_with_index_and_partial():

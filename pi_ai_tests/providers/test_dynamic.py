@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 
 import anyio
+import attrs
 import pytest
 
 from pi_ai import (
     AuthError,
     Context,
+    OAuthConfig,
     Provider,
     ProviderConfigError,
     ProviderModelConfig,
@@ -18,6 +20,7 @@ from pi_ai import (
     UserMessage,
     discover_openai_models,
 )
+from pi_ai.oauth import InMemoryCredentialStore
 from pi_ai.testing.server import Server
 
 pytestmark = pytest.mark.anyio
@@ -73,6 +76,30 @@ async def test_R85_none_leaves_the_models_as_they_are():
     pi.register_provider("x", **WHOLE, models=[{"id": "old"}], refresh_models=lambda _: None)
     await pi.refresh()
     assert ids(pi) == ["old"]
+
+
+async def test_R38_the_files_overrides_come_after_what_was_found_and_after_what_a_login_made_of_it(agent_dir):
+    override = {"name": "of the file", "contextWindow": 7}
+    (agent_dir / "models.json").write_text(json.dumps({"providers": {"x": {"modelOverrides": {"a": override}}}}))
+    names = []
+
+    def modify_models(models, credential):
+        names.extend(model.name for model in models)
+        return [attrs.evolve(model, name="of the login", max_tokens=5) for model in models]
+
+    login = OAuthConfig(
+        name="L", login=print, refresh_token=print, get_api_key=lambda _: "k", modify_models=modify_models
+    )
+    stored = {"x": {"type": "oauth", "access": "a", "refresh": "r", "expires": 4_000_000_000_000}}
+    pi = Registry(credentials=InMemoryCredentialStore(stored))
+    pi.register_provider("x", base_url=URL, api=CHAT, models=[], refresh_models=finds("a", "b"), oauth=login)
+    result = await pi.refresh()
+    assert (result.errors, pi.get_error()) == ({}, None)
+    assert [(model.name, model.context_window, model.max_tokens) for model in pi.get_models("x")] == [
+        ("of the file", 7, 5),
+        ("of the login", 128_000, 5),
+    ]
+    assert set(names) == {"a", "b"}
 
 
 async def test_R86_what_the_function_is_given(monkeypatch):

@@ -14,6 +14,7 @@ from pi_ai import (
     AuthStatus,
     Context,
     Model,
+    OAuthConfig,
     PiAiDeprecationWarning,
     Provider,
     Registry,
@@ -22,6 +23,7 @@ from pi_ai import (
     get_api,
     stream,
 )
+from pi_ai.oauth import InMemoryCredentialStore
 from pi_ai.testing import Failure, Sandbox, Turn
 
 pytestmark = pytest.mark.anyio
@@ -439,6 +441,74 @@ async def test_an_example_of_pis_page_typed_over_works_as_it_is(box, monkeypatch
     assert seen["x-api-key"] == "secret"
     model = pi.get_model("my-proxy", "claude-sonnet-4-20250514")
     assert (model.name, model.cost.cache_write, model.max_tokens) == ("Claude 4 Sonnet (proxy)", 3.75, 16384)
+
+
+# ── logins ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Person:
+    """Who logs in; is asked nothing."""
+
+    def notify(self, event):
+        pass
+
+    async def prompt(self, prompt):
+        raise AssertionError(prompt.message)
+
+
+LONG_AGO, LATER = 1_000_000_000_000, 4_000_000_000_000
+
+
+@pytest.mark.parametrize("form", ["sync", "async"])
+async def test_R80_R82_R83_a_login_its_refresh_and_its_key_may_be_sync_or_async(box, whole, form):
+    asked = []
+
+    def login(callbacks):
+        return {"access": "first", "refresh": "r1", "expires": LONG_AGO}
+
+    def refresh_token(credential):
+        asked.append(credential["refresh"])
+        return {"access": "second", "expires": LATER}  # without a new refresh token the old one stays
+
+    def get_api_key(credential):
+        asked.append(credential["access"])
+        return f"key of {credential['access']}"
+
+    def of_that_form(function):
+        async def later(argument):
+            return function(argument)
+
+        return function if form == "sync" else later
+
+    functions = {"login": login, "refresh_token": refresh_token, "get_api_key": get_api_key}
+    pi = Registry(credentials=InMemoryCredentialStore())
+    oauth = {"name": "Corp", "id": "ignored", **{name: of_that_form(each) for name, each in functions.items()}}
+    pi.register_provider("x", **whole, oauth=oauth)
+    assert pi.get_provider("x").name == "Corp"
+    assert (await pi.login("x", "oauth", Person())).type == "oauth"
+    assert [(await sent(pi, box))["authorization"] for _ in range(2)] == ["Bearer key of second"] * 2
+    assert asked == ["r1", "second", "second"]
+    assert (await pi.credentials.read("x")).refresh == "r1"
+
+
+async def test_R102_models_that_an_account_may_not_use_are_not_available(whole):
+    login = OAuthConfig(
+        name="L",
+        login=print,
+        refresh_token=print,
+        get_api_key=lambda _: "k",
+        modify_models=lambda models, credential: [model for model in models if model.id in credential["models"]],
+    )
+    whole["models"] = [{"id": "basic"}, {"id": "premium"}]
+    store = InMemoryCredentialStore(
+        {"x": {"type": "oauth", "access": "a", "refresh": "r", "expires": LATER, "models": ["basic"]}}
+    )
+    pi = Registry(credentials=store)
+    pi.register_provider("x", **whole, oauth=login)
+    assert [model.id for model in pi.get_available() if model.provider == "x"] == ["basic"]
+    await pi.logout("x")
+    assert not [model for model in pi.get_available() if model.provider == "x"]
+    assert [model.id for model in pi.get_models("x")] == ["basic", "premium"]
 
 
 # ── availability ─────────────────────────────────────────────────────────────────────────────────────────────
