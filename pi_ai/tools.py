@@ -278,6 +278,25 @@ class _Issue:
         return f"{place}: {self.note}{wish}{got}"
 
 
+def check_references(tools: Iterable[Tool]) -> None:
+    """Look for definitions that are nothing but each other (F84); providers refuse them, each in words of its own.
+
+    :raises ConfigError: a ``$ref`` leads from definition to definition, and back.
+    """
+    for tool in tools:
+        check = _Check(tool.parameters)
+        for name in ("$defs", "definitions"):
+            for part in _object(tool.parameters.get(name)) or {}:
+                start = reference = f"#/{name}/{part}"
+                seen: set[str] = set()
+                while isinstance(reference, str) and reference not in seen:
+                    seen.add(reference)
+                    reference = (_object(check.target(reference)) or {}).get("$ref")
+                if reference is not None:
+                    text = f"Tool {tool.name!r}: the schema {start} is defined by itself"
+                    raise failure("config", f"{text}: its $ref leads back to it. Say what it is made of.", phase="send")
+
+
 class _Check:
     """What is wrong with a value.
 

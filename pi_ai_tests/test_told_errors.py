@@ -15,6 +15,7 @@ from pi_ai import (
     Context,
     Registry,
     TextContent,
+    Tool,
     ToolCall,
     ToolResultMessage,
     Usage,
@@ -25,7 +26,7 @@ from pi_ai import (
 )
 from pi_ai.errors import ErrorInfo, Truncated, failure
 from pi_ai.history import loose_ends, transform_messages
-from pi_ai.testing import Failure
+from pi_ai.testing import Failure, Sandbox
 from pi_ai.testing.wires.base import request_id
 from pi_ai_tests.faults import (
     ASKED,
@@ -424,3 +425,30 @@ async def test_X6_models_are_not_listed_with_a_key_over_plain_http() -> None:
             result = await pi.refresh(["far"])
             assert bool(result.errors) is not allow
             assert len(asked) == allow
+
+
+LOOP = {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}
+TREE = {"node": {"type": "object", "properties": {"left": {"$ref": "#/$defs/node"}}}, "same": {"$ref": "#/$defs/node"}}
+
+
+@pytest.mark.parametrize("api", sorted(WIRES))
+async def test_F84_a_schema_that_is_defined_by_itself_is_told_before_anything_is_sent(api: str) -> None:
+    async with Sandbox() as box, Registry() as pi:
+        for defs, kind in ((LOOP, "config"), (TREE, None)):
+            schema = {"type": "object", "properties": {"v": {"$ref": f"#/$defs/{next(iter(defs))}"}}, "$defs": defs}
+            context = Context([UserMessage("Hi")], tools=[Tool("look", "Looks", schema)])
+            options = {"api_key": "k", "env": {"AWS_REGION": "eu-west-1"}}
+            message = await pi.complete(box.model(api), context, **options)
+            assert (message.error_info and message.error_info.kind) == kind
+            told = "'look': the schema #/$defs/a is defined by itself" in str(message.error_message)
+            assert told == (kind is not None)
+    assert len(box.requests) == 1
+
+
+async def test_F84_what_anthropic_does_not_take_of_a_schema_is_told() -> None:
+    async with Sandbox() as box, Registry() as pi:
+        schema = {"type": "object", "anyOf": [{"required": ["a"]}], "additionalProperties": False}
+        context = Context([UserMessage("Hi")], tools=[Tool("look", "Looks", schema), Tool("see", "Sees", {})])
+        message = await pi.complete(box.model("anthropic-messages"), context)
+    assert "anyOf" not in box.requests[0].body["tools"][0]["input_schema"]
+    assert [note.details for note in message.diagnostics or []] == [{"left_out": {"look": ["anyOf"]}}]

@@ -7,7 +7,7 @@ anthropic-messages.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -36,6 +36,7 @@ from pi_ai.errors import ErrorKind, PiAIError
 from pi_ai.events import DoneReason, StreamEvent
 from pi_ai.failures import ProviderWords, error_in, stream_failure
 from pi_ai.headers import copilot_headers, layer_headers
+from pi_ai.history import current_tools, transcript
 from pi_ai.pricing import apply_provider_cost
 from pi_ai.reasoning import MINIMUM_BUDGET, fit_thinking
 from pi_ai.text import encode_json
@@ -102,6 +103,8 @@ _PLACEHOLDER: JSONObject = {
 """Offered where tools change in place, so that the first change leaves the cached prefix as it was."""
 
 _SCHEMA_KEYS = ("$defs", "definitions")
+_LEFT_OUT = ("$ref", "allOf", "anyOf", "oneOf", "not", "if", "dependentRequired", "dependentSchemas")
+"""What the API refuses at the root of a schema, and a model would have had to heed."""
 """What a tool's schema may have at its root, beside its properties."""
 
 
@@ -279,7 +282,15 @@ def _request(model: Model, context: Context, options: AnthropicOptions, session:
         url=url,
         headers=_headers(model, compat, context, options, betas),
         body=in_thread([url, *betas], body, session.thread) if threads else body,
+        notes=_left_out(current_tools(transcript(context))),
     )
+
+
+def _left_out(tools: Iterable[Tool]) -> tuple[Diagnostic, ...]:
+    """What is told of schemas that were cut down (AN17, F84)."""
+    cut = {tool.name: [key for key in _LEFT_OUT if key in tool.parameters] for tool in tools}
+    cut = {name: keys for name, keys in cut.items() if keys}
+    return (Diagnostic(type="schema", details={"left_out": cut}),) if cut else ()
 
 
 def _takes_threads(compat: Compat, options: AnthropicOptions, session: Session) -> bool:

@@ -25,9 +25,10 @@ from pi_ai.errors import ErrorInfo, PiAIError, failure
 from pi_ai.events import StreamEvent, TextEndEvent, ThinkingEndEvent, ToolCallEndEvent
 from pi_ai.failures import http_failure, redact, request_id
 from pi_ai.headers import identity_headers, merge_headers
-from pi_ai.history import loose_ends
+from pi_ai.history import current_tools, loose_ends, transcript
 from pi_ai.retries import RetryPolicy
 from pi_ai.text import decode_json, encode_json
+from pi_ai.tools import check_references
 from pi_ai.transport import MAX_ERROR_BYTES, Connections, Exchange, HttpRequest
 from pi_ai.types import (
     AssistantMessage,
@@ -262,6 +263,7 @@ class _Attempts:
     async def first(self) -> tuple[_Reading, list[StreamEvent]]:
         """The attempt that is used, and its first events."""
         call = self.call
+        check_references(current_tools(transcript(call.context)))
         built = self.adapter.build_request(call.model, call.context, call.options)
         self.notes = _repairs(call.context)
         clocks = Clocks(call.timeouts)
