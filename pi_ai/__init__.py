@@ -8,6 +8,9 @@ Start with :func:`stream` and :func:`get_model`; see the README for the rest.
 
 from __future__ import annotations
 
+import importlib
+import typing
+
 from pi_ai._version import __version__
 from pi_ai.adapters import get_api
 from pi_ai.auth.base import Auth, AuthStatus
@@ -126,6 +129,22 @@ from pi_ai.types import (
     models_are_equal,
 )
 
+if typing.TYPE_CHECKING:
+    from pi_ai.agents import (
+        RunEndEvent,
+        RunEvent,
+        RunLimits,
+        ToolResultEvent,
+        ToolRun,
+        run_tool_call,
+        run_tools,
+    )
+    from pi_ai.budgets import Budget, budget
+    from pi_ai.fallbacks import fallback, hedge
+    from pi_ai.fan_out import FanOut
+    from pi_ai.functions import FunctionTool, tool
+    from pi_ai.structured import StructuredOutputError, TypedStream, complete_as, stream_as
+
 __all__ = [
     "Aborted",
     "AssistantMessage",
@@ -135,6 +154,7 @@ __all__ = [
     "AuthError",
     "AuthStatus",
     "BadRequest",
+    "Budget",
     "ConfigError",
     "ConnectFailed",
     "ConnectTimeout",
@@ -151,7 +171,9 @@ __all__ = [
     "ErrorKind",
     "EventSink",
     "EventStream",
+    "FanOut",
     "FirstEventTimeout",
+    "FunctionTool",
     "Identity",
     "IdleTimeout",
     "ImageContent",
@@ -181,6 +203,9 @@ __all__ = [
     "RequestOptions",
     "RequestTimeout",
     "ResponseInfo",
+    "RunEndEvent",
+    "RunEvent",
+    "RunLimits",
     "ServerError",
     "StartEvent",
     "StopReason",
@@ -188,6 +213,7 @@ __all__ = [
     "StreamEvent",
     "StreamKeywords",
     "StreamOptions",
+    "StructuredOutputError",
     "SystemMessage",
     "TextContent",
     "TextDeltaEvent",
@@ -205,17 +231,22 @@ __all__ = [
     "ToolCallDeltaEvent",
     "ToolCallEndEvent",
     "ToolCallStartEvent",
+    "ToolResultEvent",
     "ToolResultMessage",
+    "ToolRun",
     "ToolValidationError",
     "TotalTimeout",
     "Truncated",
+    "TypedStream",
     "Usage",
     "UserMessage",
     "__version__",
+    "budget",
     "calculate_cost",
     "clamp_level",
     "clear_config_value_cache",
     "complete",
+    "complete_as",
     "complete_simple",
     "complete_sync",
     "create_assistant_message_event_stream",
@@ -223,6 +254,7 @@ __all__ = [
     "dumps",
     "estimate_message_tokens",
     "event_stream",
+    "fallback",
     "from_json",
     "get_api",
     "get_available",
@@ -230,6 +262,7 @@ __all__ = [
     "get_models",
     "get_provider",
     "get_providers",
+    "hedge",
     "is_context_overflow",
     "is_recoverable_length",
     "is_retryable_assistant_error",
@@ -238,11 +271,15 @@ __all__ = [
     "open_event_channel",
     "register_api",
     "register_provider",
+    "run_tool_call",
+    "run_tools",
     "stream",
     "stream_api",
+    "stream_as",
     "stream_simple",
     "supported_levels",
     "to_json",
+    "tool",
     "transform_messages",
     "unregister_apis",
     "unregister_provider",
@@ -251,13 +288,40 @@ __all__ = [
 ]
 
 
-def _show_public_names() -> None:
+_LATER = {
+    **dict.fromkeys(
+        ("RunEndEvent", "RunEvent", "RunLimits", "ToolResultEvent", "ToolRun", "run_tool_call", "run_tools"),
+        "pi_ai.agents",
+    ),
+    **dict.fromkeys(("Budget", "budget"), "pi_ai.budgets"),
+    **dict.fromkeys(("fallback", "hedge"), "pi_ai.fallbacks"),
+    **dict.fromkeys(("FanOut",), "pi_ai.fan_out"),
+    **dict.fromkeys(("FunctionTool", "tool"), "pi_ai.functions"),
+    **dict.fromkeys(("StructuredOutputError", "TypedStream", "complete_as", "stream_as"), "pi_ai.structured"),
+}
+"""Where names are that only some programs need: loaded when they are first used, at no cost to the others."""
+
+
+def _shown(value: object) -> object:
     # Tracebacks and documentation show the public name, wherever a thing is defined. Data classes keep their module:
     # typing.get_type_hints() looks up their annotations there.
-    for name in __all__:
-        value = globals()[name]
-        if getattr(value, "__module__", "").startswith("pi_ai.") and not hasattr(value, "__attrs_attrs__"):
-            value.__module__ = __name__
+    if getattr(value, "__module__", "").startswith("pi_ai.") and not hasattr(value, "__attrs_attrs__"):
+        value.__module__ = __name__
+    return value
 
 
-_show_public_names()
+if not typing.TYPE_CHECKING:  # a type checker would believe in any name
+
+    def __getattr__(name: str) -> object:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = _shown(getattr(importlib.import_module(_LATER[name]), name))
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
+
+for _name in __all__:
+    if _name not in _LATER:
+        _shown(globals()[_name])

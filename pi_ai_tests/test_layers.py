@@ -22,15 +22,27 @@ LAYERS: list[set[str]] = [
     {"_version", "types", "events", "errors"},
     {
         *{"text", "pricing", "wire", "builder", "history", "reasoning", "tools", "overflow"},
-        *{"failures", "headers", "serialization", "tokens", "urls"},
+        *{
+            "budgets",
+            "docstrings",
+            "failures",
+            "functions",
+            "headers",
+            "serialization",
+            "shapes",
+            "taps",
+            "telemetry",
+            "tokens",
+            "urls",
+        },
     },
-    {"streams", "clocks", "retries", "transport"},
+    {"streams", "clocks", "retries", "transport", "fan_out"},
     {"auth"},
     {"adapters"},
     {"providers"},
     {"registry"},
-    {"calls"},
-    {"pi_ai", "oauth"},  # the public surface: __init__.py, and oauth.py for logins
+    {"agents", "calls", "fallbacks", "structured"},
+    {"pi_ai", "oauth", "bridges"},  # the public surface: __init__.py; oauth.py for logins, bridges.py for browsers
     {"cli", "cli_auth", "testing", "terminal"},
     {"__main__"},
 ]
@@ -40,14 +52,16 @@ PURE = LAYERS[0] | LAYERS[1]
 """They neither wait nor speak HTTP: no anyio, no httpx."""
 
 SEAMS: dict[str, set[str]] = {
-    "httpx": {"transport"},
+    "httpx": {"transport", "testing"},  # cassettes record with a client of their own
     "httpcore": {"transport"},
     "tenacity": {"retries"},
     "cattrs": {"serialization"},
     "jsonschema_rs": {"tools"},
     "httpx_sse": {"wire", "adapters"},  # its ServerSentEvent is our wire event (D8)
+    "httptools": {"wire"},
     "jiter": {"text", "wire", "adapters"},
     "google": {"auth"},  # google-auth
+    "opentelemetry": {"telemetry"},
     "xllamacpp": {"providers"},  # in a process of its own
     "botocore": {"auth"},
     "anyio": set.union(*LAYERS[2:]),

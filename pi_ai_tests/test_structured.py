@@ -210,6 +210,16 @@ async def test_retries_are_bounded_and_the_error_has_the_models_words(pi: Regist
     assert raised.value.text == "{'title': 5}"
 
 
+async def test_of_several_answers_the_first_one_is_it_in_the_parts_too(pi: Registry, box: Sandbox) -> None:
+    other = {**GIVEN, "title": "Waffles"}
+    box.script(Turn([ToolCall("1", "answer", GIVEN), ToolCall("2", "answer", other)]))
+    async with stream_as(box.model(WIRE), CONTEXT, Recipe, registry=pi) as answer:
+        titles = [partial.get("title") async for partial in answer]
+        assert (await answer.result()).title == "Pancakes"
+    assert titles[-1] == "Pancakes"
+    assert all("Pancakes".startswith(title or "") for title in titles)
+
+
 async def test_an_answer_that_was_cut_off_is_not_asked_for_again(pi: Registry, box: Sandbox) -> None:
     box.script(answer({"title": "Pan"}, stop_reason="length"))
     with pytest.raises(StructuredOutputError, match="it was cut off; raise max_tokens"):

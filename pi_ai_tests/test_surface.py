@@ -66,6 +66,17 @@ def test_an_option_can_be_given_either_way():
     stream(get_model("local", "smollm2-135m"), pi_ai.Context([UserMessage("Hi")]), **values)
 
 
+def test_what_only_some_need_is_loaded_when_it_is_used():
+    code = (
+        "import sys, pi_ai; later = 'agents', 'budgets', 'fallbacks', 'fan_out', 'functions', 'shapes', 'structured'; "
+        "found = lambda: [name for name in later if f'pi_ai.{name}' in sys.modules]; "
+        "print(found(), {'tool', 'run_tools'} <= set(dir(pi_ai)), hasattr(pi_ai, 'no_such_name')); "
+        "from pi_ai import tool; print(found(), tool.__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines() == ["[] True False", "['functions', 'shapes'] pi_ai"]
+
+
 def test_importing_the_package_loads_no_heavy_library():
     heavy = {"httpx", "httpcore", "cattrs", "tenacity", "jiter", "jsonschema_rs", "ssl", "asyncio", "trio", "xllamacpp"}
     code = f"import sys, pi_ai; print(sorted(set(sys.modules) & {heavy!r}))"
@@ -74,9 +85,10 @@ def test_importing_the_package_loads_no_heavy_library():
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("pyright"), reason="pyright is not installed")
-def test_type_checkers_see_what_the_documentation_promises():
-    """``typing/surface.py`` is read, not run: what must be an error there is marked, and an idle mark is an error."""
-    file = Path(__file__).with_name("typing") / "surface.py"
+@pytest.mark.parametrize("name", ["surface.py", "tools.py"])
+def test_type_checkers_see_what_the_documentation_promises(name):
+    """Files in ``typing`` are read, not run: what must be an error there is marked, and an idle mark is an error."""
+    file = Path(__file__).with_name("typing") / name
     command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout
