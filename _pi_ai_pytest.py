@@ -3,6 +3,9 @@
 It stands beside the package because pytest imports it at the start of every run, whatever is tested: importing anything
 of ``pi_ai`` there would cost 0.1 s, load anyio before pytest could rewrite the assertions of anyio's own plug-in, which
 warns, and what measures coverage would find the package loaded already.
+
+Whether a test may reach other machines: the markers ``pi_ai_network`` and ``pi_ai_no_network`` say it, else the option
+or the ini file. A test that records its cassette may. Processes that a test starts are not looked after.
 """
 
 from __future__ import annotations
@@ -63,8 +66,10 @@ def cassette(request: pytest.FixtureRequest) -> Generator[Cassette]:
     path = request.path.parent / "cassettes" / request.path.stem / f"{name}.jsonl"
     mode: Any = {"once": "once", "all": "record"}.get(str(request.config.getoption("--pi-ai-record")), "replay")
     tape = Cassette(path, mode=mode)
+    failed = request.session.testsfailed
     yield tape
-    tape.save()
+    if request.session.testsfailed == failed:  # else a wrong key's refusal would be played ever after
+        tape.save()
 
 
 class NetworkForbidden(RuntimeError):
@@ -73,21 +78,51 @@ class NetworkForbidden(RuntimeError):
     def __init__(self, host: object) -> None:
         super().__init__(
             f"A test wanted to connect to {host!r}, and the network is forbidden (--pi-ai-no-network). "
-            "Use the fixtures sandbox, faux or cassette, or record: --pi-ai-record=once."
+            "Use the fixtures sandbox, faux or cassette (record it: --pi-ai-record=once), or mark the test "
+            "pi_ai_network."
         )
 
 
 _guards = pytest.MonkeyPatch()
+_guarded = False
+_forbidden = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Forbid the network from the start, if that is wanted, so that importing the tests does not reach it either."""
+    config.addinivalue_line("markers", "pi_ai_network: the test may reach other machines")
+    config.addinivalue_line("markers", "pi_ai_no_network: connections of the test to other machines raise an error")
+    forbidden = bool(config.getoption("--pi-ai-no-network") or config.getini("pi_ai_no_network"))
+    config.stash[_forbidden] = forbidden
+    _guard(forbidden)
 
 
 def pytest_unconfigure() -> None:
     """The network is there again."""
-    _guards.undo()
+    _guard(False)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Guard sockets, if wanted, and anyio's ``connect_tcp``, because uvloop's connections are none of Python's."""
-    if not (config.getoption("--pi-ai-no-network") or config.getini("pi_ai_no_network")):
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Forbid or allow the network to one test and its fixtures."""
+    forbidden = item.config.stash[_forbidden]
+    records = item.config.getoption("--pi-ai-record") != "none" and "cassette" in getattr(item, "fixturenames", ())
+    marker = item.get_closest_marker("pi_ai_no_network"), item.get_closest_marker("pi_ai_network")
+    _guard(marker[0] is not None or (forbidden and marker[1] is None and not records))
+    try:
+        return (yield)
+    finally:
+        _guard(forbidden)
+
+
+def _guard(forbidden: bool) -> None:
+    """Guard sockets, and above them what uvloop does without Python's; or do so no longer."""
+    global _guarded  # noqa: PLW0603 - what is guarded is the process
+    if forbidden == _guarded:
+        return
+    _guarded = forbidden
+    if not forbidden:
+        _guards.undo()
         return
     import anyio
 
@@ -115,6 +150,18 @@ def pytest_configure(config: pytest.Config) -> None:
     _guards.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
     _guards.setattr(socket, "getaddrinfo", resolving)
     _guards.setattr(anyio, "connect_tcp", connecting)
+    try:
+        from uvloop import Loop
+    except ImportError:
+        return
+    create_connection = Loop.create_connection
+
+    async def creating(self: Any, factory: Any, host: Any = None, *args: Any, **keywords: Any) -> Any:
+        if host is not None and not _is_here(host):
+            raise NetworkForbidden(host)
+        return await create_connection(self, factory, host, *args, **keywords)
+
+    _guards.setattr(Loop, "create_connection", creating)
 
 
 def _is_here(host: object) -> bool:

@@ -1,7 +1,7 @@
 r"""Cassettes: real answers of real providers, recorded once as the bytes that came, and played back ever after.
 
-    async with Cassette("weather.jsonl", mode="once") as cassette, Registry(http_client=cassette) as pi:
-        message = await pi.complete(model, context)
+    async with Cassette("weather.jsonl", mode="once") as cassette, cassette.registry():
+        message = await complete(model, context)
 
 The first run asks the provider and writes the file; later ones need neither key nor network. What is played goes
 through the real adapters, in the pieces in which it came. A :class:`Playback` plays it in other pieces, at another
@@ -9,7 +9,8 @@ pace, or broken; times are on the event loop's clock, so that trio's ``MockClock
 
 The file has one JSON object a line: a request, the head of its answer, and then each chunk with the milliseconds at
 which it came. It holds no key, token or cookie: of the headers only harmless ones are written, and what was sent in
-the others is blotted out everywhere. It does hold prompts and answers.
+the others is blotted out wherever a line has it whole, and in the frames of AWS; not where a model spells it out over
+several events. It does hold prompts and answers.
 """
 
 from __future__ import annotations
@@ -20,25 +21,43 @@ import json
 import math
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from itertools import accumulate, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from zlib import crc32
 
 import anyio
 import attrs
 
+from pi_ai.auth.base import Auth
+from pi_ai.auth.credentials import Credential, CredentialInfo
+from pi_ai.auth.store import Change
 from pi_ai.errors import failure
 from pi_ai.failures import redact
-from pi_ai.types import HttpClient, JSONObject
+from pi_ai.providers.base import OptionsT
+from pi_ai.providers.local import LocalProvider
+from pi_ai.registry import Registry
+from pi_ai.testing.wires import get_wire
+from pi_ai.types import HttpClient, JSONObject, Model
 
 Mode: TypeAlias = Literal["replay", "once", "record"]
 _MODES: tuple[Mode, ...] = ("replay", "once", "record")
 VERSION = 1
 
 _TOLD_OF_REQUESTS = frozenset({"accept", "anthropic-beta", "anthropic-version", "content-type", "openai-beta"})
-_TOLD_OF_ANSWERS = frozenset({"content-type", "request-id", "retry-after", "retry-after-ms", "x-request-id"})
+_TOLD_OF_ANSWERS = frozenset(
+    {
+        *{"content-type", "retry-after", "retry-after-ms", "x-should-retry", "x-amzn-errortype"},
+        *{"x-ratelimit-reset", "x-ratelimit-reset-after"},
+        *{"x-request-id", "request-id", "x-amzn-requestid", "apim-request-id", "x-ms-request-id", "x-goog-request-id"},
+        *{"x-ds-trace-id", "mistral-correlation-id", "cf-ray"},
+    }
+)
+"""What the adapters look at, so that a failure is played as the one that it was."""
 _HARMLESS = _TOLD_OF_REQUESTS | {"accept-encoding", "connection", "content-length", "host", "user-agent"}
 _TOLD_IN_QUERIES = frozenset({"alt", "api-version", "beta"})
 
@@ -49,16 +68,18 @@ class Playback:
 
     :ivar speed: 1: as it came; 10: ten times as fast; default: without any waiting.
     :ivar bytes_per_read: cut into pieces of so many bytes.
+    :ivar stop_after: play no more than so many of the recorded chunks.
     :ivar cut_at: play no more than so many bytes of the body.
-    :ivar then: what follows, there or after everything: the proper ``end``, a broken connection (``reset``), or
-        silence for ever (``stall``).
+    :ivar then: what follows, there or after everything: the proper ``end``, a ``close`` in the middle of the body, a
+        broken connection (``reset``), or silence for ever (``stall``).
     """
 
     speed: float = attrs.field(default=math.inf, validator=attrs.validators.gt(0.0))
     bytes_per_read: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(1)))
     cut_at: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(0)))
-    then: Literal["end", "reset", "stall"] = attrs.field(
-        default="end", validator=attrs.validators.in_(("end", "reset", "stall"))
+    stop_after: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(0)))
+    then: Literal["end", "close", "reset", "stall"] = attrs.field(
+        default="end", validator=attrs.validators.in_(("end", "close", "reset", "stall"))
     )
 
 
@@ -85,12 +106,16 @@ class _Exchange:
     def asks(self, other: _Exchange) -> bool:
         """Whether both ask the same: method, path and body; the host may be another one."""
         mine, theirs = (urlsplit(each.url) for each in (self, other))
-        same = (self.method, mine.path, _query(mine.query)) == (other.method, theirs.path, _query(theirs.query))
+        same = (self.method, _path(mine.path), _query(mine.query)) == (
+            other.method,
+            _path(theirs.path),
+            _query(theirs.query),
+        )
         return same and _canonical(self.body) == _canonical(other.body)
 
 
 class Cassette:
-    """An HTTP client that records, or plays what was recorded: ``Registry(http_client=cassette)``.
+    """An HTTP client that records, or plays what was recorded; :meth:`registry` has all calls use it.
 
     Several streams may use it at once. A recorded answer is played once; requests that are alike, such as retries, get
     theirs in the recorded order.
@@ -124,6 +149,25 @@ class Cassette:
         self._client = client
         self._scrub = scrub
         self._exchanges = [] if self.recording else _read(self.path)
+
+    def registry(self, **fields: Any) -> Registry:
+        """A registry whose calls are recorded, or played: ``async with cassette.registry() as pi:``.
+
+        In its block the module-level functions use it as well. Where it plays, no key is needed, none is read, and the
+        local model's server is not started.
+
+        :param fields: of :class:`pi_ai.Registry`.
+        """
+        if self.recording:
+            return Registry(http_client=self, **fields)
+        replaced: Any = {"http_client": self, "credentials": _NoCredentials(), **fields}
+        pi = Registry(**replaced)
+        for name in pi.get_providers():
+            provider = pi.get_provider(name)
+            if provider is not None and not provider.takes_api_key:
+                pi.set_runtime_api_key(name, _NO_KEY)
+        pi.register_provider(_NotStarted())
+        return pi
 
     def build_request(self, method: str, url: str, **kwargs: Any) -> _Outgoing:
         """A request, as ``httpx.AsyncClient`` makes one."""
@@ -160,18 +204,17 @@ class Cassette:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self.save()
+        if exc is None:  # else an answer to forget would be played ever after
+            self.save()
 
     def _asked(self, request: _Outgoing) -> _Exchange:
-        secrets = tuple(
-            secret
-            for name, value in request.headers.items()
-            if name.lower() not in _HARMLESS
-            for secret in {value, value.partition(" ")[2]}
-            if len(secret) >= 6
-        )
+        url, hidden = _told_url(request.url)
+        for name, value in request.headers.items():
+            if name.lower() not in _HARMLESS:
+                hidden |= {value, value.partition(" ")[2]}
+        secrets = tuple(sorted((secret for secret in hidden if len(secret) >= 6), key=len, reverse=True))
         shown = {name.lower(): value for name, value in request.headers.items() if name.lower() in _TOLD_OF_REQUESTS}
-        body, url = request.content, _told_url(request.url)
+        body = request.content
         if self._scrub is not None:
             url = self._scrub(url)
         text = _text(body)
@@ -216,7 +259,7 @@ class _Playing:
 
     async def _body(self, how: Playback) -> AsyncIterator[bytes]:
         exchange, left, before = self._exchange, math.inf if how.cut_at is None else how.cut_at, self._exchange.head_ms
-        for at, chunk in exchange.chunks:
+        for at, chunk in islice(exchange.chunks, how.stop_after):
             await _wait(at - before, how)
             before = at
             chunk = chunk[: int(min(left, len(chunk)))]
@@ -228,10 +271,16 @@ class _Playing:
                 break
         if how.then == "stall":
             await anyio.sleep_forever()
-        if how.then == "reset":
-            raise _foreign(("ReadError", "the connection was reset, as the playback wants it"))
-        if exchange.error is not None and left:
+        if how.then in _BROKEN:
+            raise _foreign(_BROKEN[how.then])
+        if exchange.error is not None and left and how.stop_after is None:
             raise _foreign(exchange.error)
+
+
+_BROKEN = {
+    "close": ("RemoteProtocolError", "peer closed connection without sending complete message body"),
+    "reset": ("ReadError", "the connection was reset, as the playback wants it"),
+}
 
 
 class _Played:
@@ -362,14 +411,74 @@ def _lines(exchange: _Exchange, scrub: Callable[[str], str] | None) -> list[JSON
 
 
 def _blotted(exchange: _Exchange, scrub: Callable[[str], str] | None) -> list[tuple[float, bytes]]:
-    """The chunks; as one, where a text has something that must not be told, which may lie across two."""
+    """The chunks without what must not be told, wherever it stands, across two of them, too."""
+
+    def clean(text: str) -> str:
+        text = redact(text, exchange.secrets)
+        return scrub(text) if scrub else text
+
     whole = b"".join(chunk for _, chunk in exchange.chunks)
     text = _text(whole)
-    if text is None:
-        return exchange.chunks
-    clean = redact(text, exchange.secrets)
-    clean = scrub(clean) if scrub else clean
-    return exchange.chunks if clean == text else [(exchange.chunks[-1][0], clean.encode())]
+    changes = list(_changed_frames(whole, clean) if text is None else _changed_lines(whole, clean))
+    if text is not None and _spliced(exchange.chunks, changes, whole)[1] != clean(text).encode():
+        changes = [(0, len(whole), clean(text).encode())]  # what it takes out has more than a line
+    return _spliced(exchange.chunks, changes, whole)[0]
+
+
+_Change: TypeAlias = tuple[int, int, bytes]
+"""Where it begins and ends, and what is there from now on."""
+
+
+def _changed_lines(whole: bytes, clean: Callable[[str], str]) -> Iterator[_Change]:
+    at = 0
+    for line in whole.splitlines(keepends=True):
+        new = clean(line.decode()).encode()
+        if new != line:
+            yield at, at + len(line), new
+        at += len(line)
+
+
+def _changed_frames(whole: bytes, clean: Callable[[str], str]) -> Iterator[_Change]:
+    """The same for frames of AWS, with lengths and checksums made anew; from what is no frame on, byte by byte."""
+    at = 0
+    while (frame := whole[at : at + int.from_bytes(whole[at : at + 4])]) and _is_frame(frame):
+        head = 12 + int.from_bytes(frame[4:8])
+        headers, payload = frame[12:head], frame[head:-4]
+        new = clean(payload.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+        if new != payload:
+            prelude = (16 + len(headers) + len(new)).to_bytes(4) + frame[4:8]
+            begun = prelude + crc32(prelude).to_bytes(4) + headers + new
+            yield at, at + len(frame), begun + crc32(begun).to_bytes(4)
+        at += len(frame)
+    rest = whole[at:]
+    new = clean(rest.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+    if new != rest:
+        yield at, len(whole), new
+
+
+def _is_frame(data: bytes) -> bool:
+    whole = len(data) >= 16 and int.from_bytes(data[:4]) == len(data) and 16 + int.from_bytes(data[4:8]) <= len(data)
+    return whole and crc32(data[:8]) == int.from_bytes(data[8:12]) and crc32(data[:-4]) == int.from_bytes(data[-4:])
+
+
+def _spliced(
+    chunks: Sequence[tuple[float, bytes]], changes: Sequence[_Change], whole: bytes
+) -> tuple[list[tuple[float, bytes]], bytes]:
+    """The chunks with the changes, each in the chunk where it begins, at the times that they came; and all of it."""
+    ends = list(accumulate(len(chunk) for _, chunk in chunks))
+    made = [bytearray() for _ in chunks]
+    at = 0
+    for start, stop, new in [*changes, (len(whole), len(whole), b"")]:
+        while at < start:
+            index = bisect_right(ends, at)
+            until = min(start, ends[index])
+            made[index] += whole[at:until]
+            at = until
+        if new:
+            made[bisect_right(ends, start)] += new
+        at = stop
+    pieces = [(when, bytes(piece)) for (when, _), piece in zip(chunks, made, strict=True) if piece]
+    return pieces, b"".join(piece for _, piece in pieces)
 
 
 def _data(data: bytes, name: str) -> JSONObject:
@@ -432,13 +541,27 @@ def _read(path: Path) -> list[_Exchange]:
 # ── telling apart ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _told_url(url: str) -> str:
-    """A URL without what may be a secret: user, fragment, unknown parameters, ids of accounts."""
+_ACCOUNT = re.compile(r"(?<=/)(?:[0-9a-f]{32}|\d{12})(?=/)|(?<=/projects/)[^/]+|(?<=:)\d{12}(?=:)")
+"""What names an account in a path: at Cloudflare, in AWS's names of resources, at Google Cloud."""
+
+
+def _told_url(url: str) -> tuple[str, set[str]]:
+    """A URL without what may be a secret: user, fragment, unknown parameters, ids of accounts; and what these were."""
     parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    query = [(name, value if name in _TOLD_IN_QUERIES else "[redacted]") for name, value in parse_qsl(parts.query)]
-    path = re.sub(r"(?<=/)(?:[0-9a-f]{32}|\d{12})(?=/)", "[redacted]", parts.path)
-    return f"{parts.scheme}://{host}{path}" + (f"?{urlencode(query)}" if query else "")
+    user, _, host = parts.netloc.rpartition("@")
+    asked, path = parse_qsl(parts.query), unquote(parts.path)
+    hidden = {
+        *user.split(":"),
+        *_ACCOUNT.findall(path),
+        *(value for name, value in asked if name not in _TOLD_IN_QUERIES),
+    }
+    query = urlencode([(name, value if name in _TOLD_IN_QUERIES else "[redacted]") for name, value in asked])
+    return f"{parts.scheme}://{host}{_ACCOUNT.sub('[redacted]', path)}" + (f"?{query}" if query else ""), hidden
+
+
+def _path(path: str) -> str:
+    """A path without the place at Google Cloud: with a key there is none in it."""
+    return re.sub(r"/projects/[^/]+/locations/[^/]+(?=/)", "", path)
 
 
 def _query(query: str) -> list[tuple[str, str]]:
@@ -452,21 +575,53 @@ def _canonical(body: bytes) -> object:
         return body
 
 
+_ANEW = "Record anew (pytest --pi-ai-record=all, or without the file)"
+
+
 def _unknown(asked: _Exchange, exchanges: Sequence[_Exchange], path: Path) -> str:
     """What is said of a request that was not recorded: how the nearest one differs."""
     words = f"{asked.method} {asked.url} was not recorded in {path}"
     free = [each for each in exchanges if not each.played and urlsplit(each.url).path == urlsplit(asked.url).path]
     if not free:
         count = sum(each.played for each in exchanges)
-        return (
-            f"{words}: {count} of its {len(exchanges)} answers were played, and no other is for this path. Record anew."
-        )
+        return f"{words}: {count} of its {len(exchanges)} answers were played, and no other is for this path. {_ANEW}"
     before, after = _pretty(free[0].body), _pretty(asked.body)
     changes = list(difflib.unified_diff(before, after, "recorded", "asked", lineterm="", n=1))[:60]
-    return f"{words}; the next one recorded for this path differs. Record anew, or ask the same:\n" + "\n".join(changes)
+    return f"{words}; the next one recorded for this path differs. {_ANEW}, or ask the same:\n" + "\n".join(changes)
 
 
 def _pretty(body: bytes) -> list[str]:
     found = _canonical(body)
     text = str(found) if isinstance(found, bytes) else json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False)
     return text.splitlines()
+
+
+# ── playing without a key ────────────────────────────────────────────────────────────────────────────────────
+
+_NO_KEY = "no-key-is-needed-here"
+
+
+class _NoCredentials:
+    """A store that has a key for everybody: what is recorded can be played where nobody is logged in."""
+
+    async def read(self, provider_id: str) -> Credential | None:
+        place = {"AZURE_OPENAI_RESOURCE_NAME": "recorded", "CLOUDFLARE_ACCOUNT_ID": "0" * 32}
+        return Credential.api_key(_NO_KEY, {name: value for name, value in place.items() if name not in os.environ})
+
+    async def list(self) -> Sequence[CredentialInfo]:
+        return []
+
+    async def modify(self, provider_id: str, fn: Change) -> Credential | None:
+        return await fn(await self.read(provider_id))
+
+    async def delete(self, provider_id: str) -> None:
+        """There is nothing to forget."""
+
+
+class _NotStarted(LocalProvider):
+    """The local model, whose answers are there already."""
+
+    async def resolve(self, model: Model, options: OptionsT, auth: Auth | None = None) -> tuple[Model, OptionsT]:
+        if not model.base_url:
+            model = attrs.evolve(model, base_url=f"http://127.0.0.1:9{get_wire(model.api).base}")
+        return await super().resolve(model, options, auth)

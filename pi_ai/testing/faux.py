@@ -4,10 +4,11 @@ For tests of what is done *with* answers::
 
     with Faux("It is sunny.") as faux:
         message = await complete(faux.model(), context)
-        assert faux.calls[0].context is context
+        assert faux.calls[0].context.messages == context.messages
 
-It is a custom provider like anybody's: the whole streaming contract holds. Where requests and bytes matter, use the
-:class:`~pi_ai.testing.Sandbox`.
+Under the name of a provider that there is, with a model of the same id, it stands in for that one, so that code which
+asks for ``get_model("groq", "openai/gpt-oss-120b")`` gets the script. It is a custom provider like anybody's: the whole
+streaming contract holds. Where requests and bytes matter, use the :class:`~pi_ai.testing.Sandbox`.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeAlias, cast
+from typing import Any, Self, TypeAlias, cast
 
 import anyio
 import attrs
 
 from pi_ai.builder import MessageBuilder
-from pi_ai.calls import get_model, register_provider, unregister_provider
-from pi_ai.errors import failure
+from pi_ai.errors import PiAIError, failure
 from pi_ai.events import ErrorEvent, StreamEvent
+from pi_ai.failures import ProviderWords, stream_failure
+from pi_ai.registry import Registry, current
 from pi_ai.serialization import dumps
 from pi_ai.types import (
     AssistantMessage,
@@ -48,33 +50,12 @@ Block: TypeAlias = TextContent | ThinkingContent | ToolCall
 FauxContent: TypeAlias = str | Block | Sequence[str | Block]
 
 
-class FauxRegistry(Protocol):
-    """What a :class:`Faux` needs of a registry; ``pi_ai.Registry`` has it."""
-
-    def register_provider(self, name: str, /, **config: Any) -> Any:
-        """Register a provider."""
-        ...
-
-    def unregister_provider(self, name: str) -> None:
-        """Forget it."""
-        ...
-
-    def get_model(self, provider: str, id: str) -> Model:  # noqa: A002 - pi's name
-        """One of its models."""
-        ...
-
-
-class _Everybodys:
-    """The registry that the module-level functions are about."""
-
-    register_provider = staticmethod(register_provider)
-    unregister_provider = staticmethod(unregister_provider)
-    get_model = staticmethod(get_model)
-
-
 @attrs.frozen
 class FauxCall:
-    """A call that was made."""
+    """A call that was made.
+
+    :ivar context: as it was then; what is added to its lists later is not in here.
+    """
 
     model: Model
     context: Context
@@ -99,7 +80,7 @@ class Faux:
         *script: FauxResponse,
         provider: str = "faux",
         models: Sequence[JSONObject] = ({},),
-        registry: FauxRegistry | None = None,
+        registry: Registry | None = None,
         tokens_per_second: float = math.inf,
         piece_tokens: tuple[int, int] = (3, 5),
         seed: int = 0,
@@ -108,7 +89,7 @@ class Faux:
 
         :param script: the answers, one a call; see also :meth:`script`.
         :param models: fields of its models, in addition to or instead of F1's: ``{"id": "faux-2", "reasoning": True}``.
-        :param registry: where it is registered; default: the current one.
+        :param registry: where it is registered; default: the one that is open when the block begins (D7).
         :param tokens_per_second: of four characters each.
         :param piece_tokens: the smallest and the largest delta.
         :param seed: chooses the sizes of the deltas; the same ones every time (F7).
@@ -118,7 +99,7 @@ class Faux:
         self.calls: list[FauxCall] = []
         self._models = [{**_MODEL, **fields} for fields in models]
         self._script: deque[FauxResponse] = deque()
-        self._registry: FauxRegistry = registry or cast("FauxRegistry", _Everybodys)
+        self._wanted, self._registry = registry, registry
         self._pace = tokens_per_second
         self._piece_tokens = piece_tokens
         self._random = random.Random(seed)  # noqa: S311 - no secret
@@ -144,9 +125,10 @@ class Faux:
 
         :raises LookupError: there is none.
         """
-        return self._registry.get_model(self.provider, id)
+        return (self._registry or current()).get_model(self.provider, id)
 
     def __enter__(self) -> Self:
+        self._registry = self._wanted or current()
         self._registry.register_provider(
             self.provider,
             api=self.api,
@@ -160,12 +142,23 @@ class Faux:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
+        assert self._registry is not None
         self._registry.unregister_provider(self.provider)
+        self._registry = self._wanted
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.__exit__(exc_type, exc, tb)
 
     async def _stream(
         self, model: Model, context: Context, options: StreamOptions
     ) -> AsyncIterator[StreamEvent | list[StreamEvent]]:
-        self.calls.append(FauxCall(model, context, options))
+        then = attrs.evolve(context, messages=list(context.messages), tools=context.tools and list(context.tools))
+        self.calls.append(FauxCall(model, then, options))
         if not self._script:
             raise failure("config", "No more faux responses queued. Give the Faux one for each call.")
         answer = await self._answer(self._script.popleft(), model, context, options)
@@ -185,10 +178,12 @@ class Faux:
         reason = answer.stop_reason
         if reason == "pending":
             raise failure("protocol", "Faux response ended without a stop reason")
-        if reason in ("error", "aborted"):
-            failed = out.interrupt()
-            failed.error_message, failed.error_info = answer.error_message, answer.error_info
-            yield ErrorEvent(reason, failed)
+        if reason == "error":
+            raise _failed(answer, model)
+        if reason == "aborted":
+            left = out.interrupt()
+            left.error_message, left.error_info = answer.error_message, answer.error_info
+            yield ErrorEvent(reason, left)
         else:
             yield out.finish(reason)
 
@@ -234,6 +229,15 @@ _MODEL: JSONObject = {
     "max_tokens": 16_384,
     "reasoning": False,
 }
+
+
+def _failed(answer: AssistantMessage, model: Model) -> PiAIError:
+    """The failure that an answer tells; its kind is what the words mean, as they would from a provider."""
+    text = answer.error_message or "The faux answer failed"
+    if answer.error_info is not None:
+        return answer.error_info.exception(text)
+    words = ProviderWords(message=text)
+    return stream_failure(words, provider=model.provider, api=model.api, model=model.id, text=text)
 
 
 def _tokens(text: str) -> int:

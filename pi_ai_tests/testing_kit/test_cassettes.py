@@ -212,9 +212,9 @@ async def test_a_request_that_was_not_recorded_is_told_with_what_is_different(tm
 
 
 async def test_nothing_secret_is_written(tmp_path: Path, box: Sandbox) -> None:
-    """Not in headers, nor where the server or the prompt repeat it, cut in two or not."""
+    """Not in headers, nor where the server or the prompt repeat it in one piece."""
     box.script(
-        Turn(f"You sent {KEY} and 4111-1111", piece_size=7),
+        Turn(f"You sent {KEY} and 4111-1111", piece_size=1000),
         delivery=Delivery(headers={"Set-Cookie": "session=canary-cookie", "X-Account": "canary-account"}),
     )
     model = box.model()

@@ -35,7 +35,7 @@ async def test_answers_come_in_order_and_the_calls_are_kept_f2() -> None:
         faux.script("Three.")
         assert (await complete(faux.model(), CONTEXT, temperature=0.5)).text == "Three."
         assert (faux.pending, faux.call_count) == (0, 3)
-        assert faux.calls[2].context is CONTEXT
+        assert faux.calls[2].context == CONTEXT
         assert faux.calls[2].options.temperature == 0.5
 
 
