@@ -156,7 +156,7 @@ def payload(model: Model, context: Context, options: StreamOptions) -> dict[str,
         payload["system"] = [system]
     if context.tools:
         payload["tools"] = [tool(each) for each in context.tools]
-    if options.reasoning not in (None, "off") and model.reasoning:
+    if options.reasoning and model.reasoning:
         budgets = {"minimal": 1024, "low": 4096, "medium": 10240, "high": 20480, **(options.thinking_budgets or {})}
         payload["thinking"] = {"type": "enabled", "budget_tokens": budgets.get(options.reasoning, 20480)}
     return payload
@@ -192,11 +192,11 @@ async def stream_anthropic(
 ) -> AsyncIterator[StreamEvent | list[StreamEvent]]:
     out = MessageBuilder(model)
     body = await payload_to_send(options, payload(model, context, options), model)
-    headers = {
-        "anthropic-version": "2023-06-01",
-        "authorization": f"Bearer {options.api_key}",
-        **(options.headers or {}),
-    }
+    key = options.api_key or ""
+    proof = (
+        {"x-api-key": key} if key.startswith("sk-ant-api") else {"authorization": f"Bearer {key}"}
+    )  # else of a login
+    headers = {"anthropic-version": "2023-06-01", **proof, **(options.headers or {})}
     stop, failed, open_blocks = None, None, {}
     async with (
         httpx.AsyncClient(timeout=60) as client,
