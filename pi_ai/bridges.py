@@ -400,7 +400,11 @@ class _Response(ABC):
     _keep_alive: bytes
 
     def __init__(
-        self, events: Events | FanOut, *, headers: Mapping[str, str] | None = None, keep_alive_s: float | None = 15.0
+        self,
+        events: Events | FanOut[Any],
+        *,
+        headers: Mapping[str, str] | None = None,
+        keep_alive_s: float | None = 15.0,
     ) -> None:
         self._events = events
         self._own_headers = headers or {}
@@ -496,7 +500,7 @@ class UIMessageResponse(_Response):
 
     def __init__(
         self,
-        events: Events | FanOut,
+        events: Events | FanOut[Any],
         *,
         message_id: str | None = None,
         error_text: ErrorText = discreet,

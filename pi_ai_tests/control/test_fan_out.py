@@ -9,7 +9,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from pi_ai import Context, Registry, UserMessage
+from pi_ai import Context, Registry, ToolCall, UserMessage, run_tools, tool
 from pi_ai.fan_out import FanOut
 from pi_ai.testing import Delivery, Sandbox, Turn
 
@@ -123,3 +123,23 @@ async def test_it_runs_once(pi: Registry, box: Sandbox) -> None:
     with pytest.raises(RuntimeError, match="runs once"):
         async with fan:
             raise AssertionError
+
+
+async def test_a_run_of_tools_can_be_fanned_out_too(pi: Registry, box: Sandbox) -> None:
+    @tool
+    def look(where: str) -> str:
+        """Look somewhere."""
+        return f"Nothing is {where}."
+
+    box.script(Turn([ToolCall("1", "look", {"where": "here"})]), Turn("I see."))
+    context = Context([UserMessage("Look.")])
+    async with FanOut(run_tools(box.model(), context, [look], registry=pi)) as answer:
+        assert (await answer.result()).text == "I see."
+    types = [event.type async for event in answer.read()]
+    assert types.count("done") == 2
+    assert types[-1] == "run_end"
+    assert "tool_result" in types
+    box.script(Turn([ToolCall("1", "look", {"where": "here"})]), delivery=Delivery(stop_after=0, then="stall"))
+    async with FanOut(run_tools(box.model(), context, [look], registry=pi)) as answer:
+        answer.abort()
+    assert [event.type async for event in answer.read()][-1] in ("run_end", "error")
