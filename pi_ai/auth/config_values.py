@@ -22,6 +22,7 @@ from typing import TypeAlias
 
 import anyio
 import attrs
+from anyio.abc import Process
 
 from pi_ai.errors import PiAIError, failure
 
@@ -156,19 +157,28 @@ async def _run(command: str) -> str | None:
 
     Whatever ends the waiting ends the command, and with it the processes that it has started.
     """
-    try:
-        process = await anyio.open_process(
-            command if os.name == "nt" else ["sh", "-c", command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    except OSError:
-        return None
+    started: list[Process] = []
+
+    async def start() -> None:
+        with anyio.CancelScope(shield=True), suppress(OSError):
+            process = await anyio.open_process(
+                command if os.name == "nt" else ["sh", "-c", command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            started.append(process)
+
     output, status = bytearray(), None
     try:
+        # In a task of its own: who is cancelled while it starts would end the shell, and not what that has started.
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(start)
+        if not started:
+            return None
         with anyio.move_on_after(COMMAND_TIMEOUT_S):
+            process = started[0]
             assert process.stdout is not None
             async for data in process.stdout:
                 output += data
@@ -177,10 +187,11 @@ async def _run(command: str) -> str | None:
             else:
                 status = await process.wait()
     finally:
-        if status is None:
-            _kill(process.pid)
-        with anyio.CancelScope(shield=True):
-            await process.aclose()
+        for process in started:
+            if status is None:
+                _kill(process.pid)
+            with anyio.CancelScope(shield=True):
+                await process.aclose()
     return output.decode("utf-8", "replace").strip() if status == 0 else None
 
 

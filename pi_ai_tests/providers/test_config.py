@@ -16,6 +16,7 @@ from pi_ai import (
     get_model,
 )
 from pi_ai.providers.config import ProviderKeywords
+from pi_ai_tests import test_readme
 
 
 async def stream_simple(model, context, options):
@@ -228,6 +229,14 @@ def test_R5_what_is_not_given_has_a_default(pi):
     model = pi.get_model("x", "m")
     assert (model.name, model.reasoning, model.input, model.cost) == ("m", False, ["text"], ModelCost())
     assert (model.context_window, model.max_tokens) == (128_000, 16_384)
+
+
+def test_R5_the_table_of_a_models_fields_in_the_readme_tells_the_truth():
+    table = [(test_readme.words(names), default) for names, default in test_readme.rows("field of a model")]
+    fields = {field.name: field for field in attrs.fields(ProviderModelConfig)}
+    assert {name for names, _ in table for name in names} <= fields.keys()
+    defaults = {names[0]: default for names, default in table}
+    assert defaults["context_window"] == f"{fields['context_window'].default:,} and {fields['max_tokens'].default:,}"
 
 
 def test_R6_a_model_that_is_none_for_chat_is_left_out_and_that_is_told(pi):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 import warnings
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -131,9 +134,32 @@ async def test_R56_a_command_runs_beside_the_event_loop_and_dies_with_its_childr
         await is_gone(file)
 
 
+@needs_sh
+async def test_R56_a_command_dies_with_its_children_when_its_task_is_cancelled_by_asyncio(anyio_backend_name, tmp_path):
+    """``asyncio.timeout`` and its like know nothing of scopes.
+
+    Cancelled after so and so many steps of the event loop, each time when the shell has begun its child, if it runs.
+    """
+    if anyio_backend_name != "asyncio":
+        pytest.skip("asyncio's own way to cancel")
+    for steps in range(12):
+        file = tmp_path / str(steps)
+        task = asyncio.ensure_future(FILE.resolve(f"!sleep 60 & echo $! > {file}; wait", WHAT))
+        for _ in range(steps):
+            await anyio.lowlevel.checkpoint()
+        for _ in range(20):
+            if not (file.exists() and file.read_text().endswith("\n")):
+                time.sleep(0.01)  # nothing else may run meanwhile
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await is_gone(file)
+
+
 async def is_gone(file):
     """Wait until the process whose number is in a file has ended."""
-    pid = int(file.read_text()) if file.exists() else None  # on a busy machine it may not have begun
+    text = file.read_text() if file.exists() else ""  # on a busy machine it may not have begun
+    pid = int(text) if text else None
     with anyio.fail_after(5):
         while pid is not None and is_alive(pid):
             await anyio.sleep(0.01)

@@ -443,6 +443,42 @@ async def test_an_example_of_pis_page_typed_over_works_as_it_is(box, monkeypatch
     assert (model.name, model.cost.cache_write, model.max_tokens) == ("Claude 4 Sonnet (proxy)", 3.75, 16384)
 
 
+async def test_the_page_of_the_latest_pi_typed_over_works_too(box, monkeypatch):
+    monkeypatch.setenv("GATEWAY_API_KEY", "gate")
+    monkeypatch.setenv("ACME_API_KEY", "acme")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "own")
+    pi = Registry()
+    before = pi.get_models("anthropic")
+    gateway = {"baseUrl": box.base_url("anthropic-messages"), "headers": {"X-Gateway-Key": "$GATEWAY_API_KEY"}}
+    pi.register_provider("anthropic", gateway)
+    seen = await sent(pi, box, "anthropic", "claude-sonnet-4-5")
+    assert (seen["x-gateway-key"], seen["x-api-key"]) == ("gate", "own")
+    assert [model.id for model in pi.get_models("anthropic")] == [model.id for model in before]
+
+    acme = {
+        "name": "Acme AI",
+        "baseUrl": box.base_url(CHAT),
+        "apiKey": "$ACME_API_KEY",
+        "api": "openai-completions",
+        "models": [
+            {
+                "type": "chat",
+                "id": "acme-chat",
+                "name": "Acme Chat",
+                "reasoning": False,
+                "input": ["text"],
+                "cost": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0},
+                "contextWindow": 128000,
+                "maxTokens": 8192,
+            }
+        ],
+    }
+    pi.register_provider("acme", acme)
+    assert (await sent(pi, box, "acme", "acme-chat"))["authorization"] == "Bearer acme"
+    pi.unregister_provider("anthropic")
+    assert pi.get_models("anthropic") == before
+
+
 # ── logins ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
