@@ -256,7 +256,7 @@ class EventStream(AsyncIterator[StreamEvent]):
             if self._terminal is not None:
                 await self._finish(self._terminal)
             elif self._aborted:
-                await self._finish(self._failed(ABORTED, reason="aborted"))
+                await self._end_aborted()
             elif self._waiting is not None:
                 assert self._source is not None
                 self._accept(await self._source.__anext__())
@@ -266,18 +266,18 @@ class EventStream(AsyncIterator[StreamEvent]):
                 with CancelScope() as self._scope:
                     self._accept(await self._guarded_read())
                 if self._scope.cancelled_caught:
-                    await self._finish(self._failed(ABORTED, reason="aborted"))
+                    await self._end_aborted()
         except StopAsyncIteration:
             text = "Stream ended without a final message"
             await self._finish(self._failed(text, failure("truncated", text, phase="end")))
         except Exception as error:  # noqa: BLE001 - S5: failures of the source are data
             if self._aborted:
-                await self._finish(self._failed(ABORTED, reason="aborted"))
-                await checkpoint_if_cancelled()  # a cancellation that came with the abort wins (S8)
+                await self._end_aborted()
             else:
                 await self._finish(self._failed(str(error) or type(error).__name__, error))
         except BaseException:
-            await self._finish(self._failed(ABORTED, reason="aborted"))
+            if not self._finished:
+                await self._finish(self._failed(ABORTED, reason="aborted"))
             raise
         finally:
             self._driving = self._hand_over = False
@@ -380,6 +380,12 @@ class EventStream(AsyncIterator[StreamEvent]):
         self._partial = message
         self._send((terminal,))
         self._terminal, self._finished = terminal, True
+
+    async def _end_aborted(self) -> None:
+        try:
+            await checkpoint_if_cancelled()  # an outer cancellation at the same moment wins (S8)
+        finally:
+            await self._finish(self._failed(ABORTED, reason="aborted"))
 
     def _failed(self, text: str, error: Exception | None = None, reason: Any = "error") -> TerminalEvent:
         """The terminal event of a failure: what came is kept, what is unfinished is marked so (core E14)."""

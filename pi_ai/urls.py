@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 LOCAL_NAMES = ("localhost", "local", "host.docker.internal")
 """Names of this machine and its network; names below them count, too."""
 
 
+@lru_cache(maxsize=256)
 def host_of(url: str) -> str:
     """The host name of a URL in lower case, ``""`` if it has none."""
     try:
@@ -42,6 +44,7 @@ def is_local(host: str) -> bool:
     return is_host(host, LOCAL_NAMES)
 
 
+@lru_cache(maxsize=256)
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(host)

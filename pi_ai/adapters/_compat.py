@@ -6,8 +6,8 @@ defaults are the API's own, and a table of vendors, each with what differs there
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping
+from functools import cache, lru_cache
 from typing import Any
 
 import attrs
@@ -18,7 +18,7 @@ from pi_ai.types import JSONObject, Model
 from pi_ai.urls import host_of, is_host
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class Vendor:
     """One row: who is meant, and what differs there.
 
@@ -32,21 +32,25 @@ class Vendor:
     ids: tuple[str, ...] = ("",)
     other_ids: tuple[str, ...] = ()
 
-    def matches(self, model: Model, host: str) -> bool:
-        """Whether a model at a host is one of this vendor's."""
+    def matches(self, provider: str, host: str, model_id: str) -> bool:
+        """Whether a provider's model at a host is one of this vendor's."""
         return (
-            (model.provider in self.providers or is_host(host, self.hosts))
-            and model.id.startswith(self.ids)
-            and not model.id.startswith(self.other_ids)
+            (provider in self.providers or is_host(host, self.hosts))
+            and model_id.startswith(self.ids)
+            and not model_id.startswith(self.other_ids)
         )
 
 
-def vendor_flags(model: Model, vendors: Sequence[Vendor]) -> JSONObject:
+def vendor_flags(model: Model, vendors: tuple[Vendor, ...]) -> Mapping[str, Any]:
     """What is known about a model's vendor. Where several rows match, the first one that names a flag wins."""
-    host = host_of(model.base_url)
+    return _known_flags(vendors, model.provider, host_of(model.base_url), model.id)
+
+
+@lru_cache(maxsize=256)
+def _known_flags(vendors: tuple[Vendor, ...], provider: str, host: str, model_id: str) -> Mapping[str, Any]:
     flags: JSONObject = {}
     for vendor in reversed(vendors):
-        if vendor.matches(model, host):
+        if vendor.matches(provider, host, model_id):
             flags |= vendor.flags
     return flags
 

@@ -7,14 +7,13 @@ Rules: mistral-conversations.md; where that is silent, openai-completions.md.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import attrs
 
 from pi_ai.adapters._answer import as_list, as_object, as_tokens
-from pi_ai.adapters._chunks import ChunkParser, first_choice, thought_text
+from pi_ai.adapters._chunks import ChunkParser, thought_text
 from pi_ai.adapters._compat import told_flags
 from pi_ai.adapters._mistral_ids import answer_id
 from pi_ai.adapters._mistral_messages import messages_and_tools
@@ -26,7 +25,6 @@ from pi_ai.adapters.base import Adapter, Request
 from pi_ai.builder import MessageBuilder, TextBlock, ThinkingBlock
 from pi_ai.errors import ErrorKind, PiAIError
 from pi_ai.events import DoneReason, StreamEvent
-from pi_ai.failures import error_in
 from pi_ai.headers import layer_headers
 from pi_ai.reasoning import clamp_level
 from pi_ai.tokens import fit_max_tokens
@@ -157,42 +155,12 @@ _FAILURES: Mapping[str, tuple[ErrorKind, bool]] = {
 class MistralConversationsParser(ChunkParser):
     """Chunks to events: text and thought take turns, each turn a block of its own; calls end when the answer does."""
 
+    stop_reasons = _STOP_REASONS
+
     def __init__(self, model: Model, builder: MessageBuilder) -> None:
         super().__init__(model, builder)
         self._block: TextBlock | ThinkingBlock | None = None
-        self._text: TextBlock | None = None  # the same, while it is text
         self._calls = ToolCalls(builder, {}, answer_id)
-        self._finish: str | None = None
-        self._failed = False
-        self._ignored: Counter[str] = Counter()
-
-    def feed(self, payload: JSONObject) -> list[StreamEvent]:
-        """What a chunk means; also takes a whole answer that was not streamed."""
-        choices = payload.get("choices")
-        if choices.__class__ is not list or "error" in payload:
-            self._look_closer(payload)
-        if usage := payload.get("usage"):
-            self._count(as_object(usage))
-        if payload.get("model") != self._known:
-            self._name(payload)
-
-        choice = first_choice(choices)
-        if choice is None:
-            if "choices" not in payload and "usage" not in payload:
-                self._ignored["events"] += 1
-            return []
-        delta: Any = choice.get("delta") or choice.get("message")
-        finish = choice.get("finish_reason")
-        if delta.__class__ is not dict or self._failed:
-            events: list[StreamEvent] = []
-        elif self._text and not finish and len(delta) == 1 and (text := delta.get("content")).__class__ is str:
-            # What nearly every chunk is, done in few steps.
-            return [self._text.delta(text)] if text else []
-        else:
-            events = self._delta(delta)
-        if finish:
-            events += self._finished(finish)
-        return self._begun(events)
 
     def close(self) -> list[StreamEvent]:
         """End the answer."""
@@ -237,10 +205,10 @@ class MistralConversationsParser(ChunkParser):
     def _say(self, text: str, events: list[StreamEvent]) -> None:
         if not text:  # GLM says nothing between two pieces of a thought: that does not part them
             return
-        block = self._text
+        block = self._plain
         if block is None:
             self._leave(events)
-            block = self._block = self._text = self._builder.add_text()
+            block = self._block = self._plain = self._builder.add_text()
             events.append(block.start())
         events.append(block.delta(text))
 
@@ -258,31 +226,17 @@ class MistralConversationsParser(ChunkParser):
         """End the text or the thought: something else begins."""
         if self._block is not None:
             events.append(self._block.end())
-        self._block = self._text = None
+        self._block = self._plain = None
 
     # ── what else a chunk tells ──────────────────────────────────────────────────────────────────────────────
 
-    def _finished(self, finish: object) -> list[StreamEvent]:
-        if self._failed or not isinstance(finish, str):
-            return []
-        self.proven = True
-        self._finish = self._message.raw_stop_reason = finish
+    def _break_off(self) -> list[StreamEvent]:
         events: list[StreamEvent] = []
-        if finish.lower() not in _STOP_REASONS:
-            # What the model said is whole as far as it goes; a call may not be, so it stays open and is not run.
-            self._failed = True
-            self._leave(events)
+        self._leave(events)
         return events
 
-    def _count(self, usage: JSONObject) -> None:
-        """Set the usage; the last one that comes is the whole one."""
-        self._builder.set_usage(_usage(usage))
-
-    def _look_closer(self, payload: JSONObject) -> None:
-        """A chunk that may report an error."""
-        words = error_in(payload)
-        if words is not None:
-            raise self._told(words)
+    def _count(self, usage: object) -> None:
+        self._builder.set_usage(_usage(as_object(usage)))
 
     # ── failures ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -7,14 +7,13 @@ data: see ``_openai_compat.py`` for who differs how, ``_openai_thinking.py`` for
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import attrs
 
 from pi_ai.adapters._answer import as_list, as_object, as_text, as_tokens
-from pi_ai.adapters._chunks import ChunkParser, first_choice, thought_text
+from pi_ai.adapters._chunks import ChunkParser, thought_text
 from pi_ai.adapters._openai import cache_key, grammars, refused_field_hint, sampling
 from pi_ai.adapters._openai_calls import ToolCalls
 from pi_ai.adapters._openai_compat import REFUSED_FIELDS, AffinityFormat, Compat
@@ -27,7 +26,6 @@ from pi_ai.adapters.base import Adapter, Request
 from pi_ai.builder import MessageBuilder, TextBlock, ThinkingBlock
 from pi_ai.errors import ErrorKind, PiAIError
 from pi_ai.events import DoneReason, StreamEvent
-from pi_ai.failures import error_in
 from pi_ai.headers import copilot_headers, layer_headers
 from pi_ai.history import current_tools, transcript
 from pi_ai.pricing import apply_provider_cost
@@ -239,52 +237,19 @@ class OpenAICompletionsParser(ChunkParser):
     :param arguments: of tools that are called with plain text: their names, and the argument that holds it.
     """
 
+    stop_reasons = _STOP_REASONS
+
     def __init__(
         self, model: Model, compat: Compat, builder: MessageBuilder, arguments: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(model, builder)
         self._compat = compat
         self._text: TextBlock | None = None
-        self._plain: TextBlock | None = None  # the same, unless thoughts have to be looked for in it
         self._thinking: ThinkingBlock | None = None
         self._tags = ThinkTags() if compat.parse_think_tags else None
         self._details: ReasoningDetails | None = None
         self._calls = ToolCalls(builder, arguments or {})
-        self._finish: str | None = None
-        self._failed = False
         self._refused = False
-        self._ignored: Counter[str] = Counter()
-
-    def feed(self, payload: JSONObject) -> list[StreamEvent]:
-        """What a chunk means; also takes a whole answer that was not streamed (section 9.2)."""
-        usage = payload.get("usage")
-        if usage:
-            self._count(usage)
-        if "error" in payload or "x_groq" in payload or "base_resp" in payload or payload.get("object") == "error":
-            self._look_closer(payload)
-        if payload.get("model") != self._known:
-            self._name(payload)
-
-        choices = payload.get("choices")
-        choice = first_choice(choices) if choices else None
-        if choice is None:
-            if "choices" not in payload and not usage:
-                self._ignored["events"] += 1
-            return []
-        if not usage and "usage" in choice:
-            self._count(choice["usage"])
-        delta: Any = choice.get("delta") or choice.get("message")
-        finish = choice.get("finish_reason")
-        if delta.__class__ is not dict or self._failed:
-            events: list[StreamEvent] = []
-        elif self._plain and not finish and len(delta) == 1 and (text := delta.get("content")).__class__ is str:
-            # What nearly every chunk is, done in few steps.
-            return [self._plain.delta(text)] if text else []
-        else:
-            events = self._delta(delta)
-        if finish:
-            events += self._finished(finish)
-        return self._begun(events)
 
     def close(self) -> list[StreamEvent]:
         """End the answer (section 9.7)."""
@@ -399,15 +364,7 @@ class OpenAICompletionsParser(ChunkParser):
 
     # ── what else a chunk tells ──────────────────────────────────────────────────────────────────────────────
 
-    def _finished(self, finish: object) -> list[StreamEvent]:
-        if self._failed or not isinstance(finish, str):
-            return []
-        self.proven = True
-        self._finish = self._message.raw_stop_reason = finish
-        if finish.lower() in _STOP_REASONS:
-            return []
-        # What the model said is whole as far as it goes; a call may not be, so it stays open and is not run.
-        self._failed = True
+    def _break_off(self) -> list[StreamEvent]:
         self._seal()
         blocks = [block for block in (self._thinking, self._text) if block is not None]
         return [block.end() for block in sorted(blocks, key=lambda block: block.index)]
@@ -418,19 +375,15 @@ class OpenAICompletionsParser(ChunkParser):
             self._thinking.content.thinking_signature = self._details.signature()
 
     def _count(self, usage: object) -> None:
-        """Set the usage; the last one that comes is the whole one."""
         if isinstance(usage, dict):
             raw = cast("JSONObject", usage)
             self._builder.set_usage(_usage(raw, apart=self._compat.reports_reasoning_apart))
             apply_provider_cost(self._model, self._message.usage, raw)
 
     def _look_closer(self, payload: JSONObject) -> None:
-        """A chunk that may report an error, or Groq's usage."""
-        words = error_in(payload)
-        if words is not None:
-            self._seal()
-            raise self._told(words)
-        self._count(as_object(payload.get("x_groq")).get("usage"))
+        self._seal()
+        super()._look_closer(payload)
+        self._count(as_object(payload.get("x_groq")).get("usage"))  # Groq's place for it
 
     # ── failures ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -379,6 +379,7 @@ ERROR = {"code": 502, "message": "x", "metadata": {"raw": "y"}}
         ({"error": ERROR, "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]}, "502: x\ny"),
         ({"error": "text"}, "text"),
         ({"object": "error", "message": "m", "code": 400}, "400: m"),
+        ({"type": "error", "message": "m", "code": 400}, "400: m"),
         ({"x_groq": {"error": "text"}}, "text"),
         ({"base_resp": {"status_code": 1004, "status_msg": "m"}}, "1004: m"),
     ],
