@@ -1,13 +1,12 @@
-"""What one step costs at a given size: ``python -m benchmarks.growth WHAT SIZE`` prints the best of several runs."""
+"""What this package does at a given size, without a network: its CPU seconds, and in how many steps."""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 
-from pi_ai import Context, MessageBuilder, Model, UserMessage, get_api
+from pi_ai import Context, MessageBuilder, Model, Tool, UserMessage, get_api
 from pi_ai.types import AssistantMessage, TextContent
 
 MODEL = Model(id="m", api="openai-completions", provider="bench", base_url="http://127.0.0.1/v1")
@@ -59,21 +58,24 @@ def _history(size: int) -> tuple[float, int]:
     return time.process_time() - began, size
 
 
+def _tools(size: int) -> tuple[float, int]:
+    """A request with that many tools."""
+    schema = {
+        "type": "object",
+        "properties": {"path": {"type": "string", "description": "Where."}, "limit": {"type": "integer", "minimum": 1}},
+        "required": ["path"],
+    }
+    tools = [Tool(f"tool_{number}", "Reads a file.", schema) for number in range(size)]
+    adapter = get_api(MODEL.api)
+    context = Context([UserMessage("Go.", timestamp=0)], tools=tools)
+    began = time.process_time()
+    adapter.build_request(MODEL, context, adapter.options_type(api_key="x"))
+    return time.process_time() - began, size
+
+
 STEPS: dict[str, Callable[[int], tuple[float, int]]] = {
-    "text deltas": _text_deltas,
-    "tool arguments, read at every delta": _tool_arguments,
-    "request: messages of history": _history,
+    "text deltas of an answer": _text_deltas,
+    "tool arguments read at every delta": _tool_arguments,
+    "messages of history in a request": _history,
+    "tools in a request": _tools,
 }
-
-
-def main(what: str, size: str) -> None:
-    runs = 3 if int(size) > 50_000 else 20
-    print(
-        json.dumps(
-            {"us": min(seconds / steps for seconds, steps in (STEPS[what](int(size)) for _ in range(runs))) * 1e6}
-        )
-    )
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
