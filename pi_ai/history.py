@@ -12,7 +12,6 @@ the input, not copied (images are large), so nobody downstream may change it in 
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from operator import is_
 
@@ -296,7 +295,9 @@ class _Replay:
         """An id that is not empty and not taken (TM6). The same history always gives the same ids."""
         new, salt = wanted, 0
         while not new or any(new in ids for ids in taken):
-            digest = zlib.crc32(f"{original}:{salt}".encode("utf-8", "surrogatepass"))
+            from zlib import crc32  # ids are seldom too long
+
+            digest = crc32(f"{original}:{salt}".encode("utf-8", "surrogatepass"))
             tail = f"{self._ids.joint}{digest:08x}"
             new, salt = wanted[: self._ids.max_length - len(tail)] + tail, salt + 1
         return new

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -582,7 +581,9 @@ def checked_options(model: object, context: object, options: object, keywords: M
     known = [field.alias or field.name for field in attrs.fields(type(options))]
     for name in keywords:
         if name not in known:
-            close = difflib.get_close_matches(name, known, 1, cutoff=0.5)
+            from difflib import get_close_matches  # after a mistake only
+
+            close = get_close_matches(name, known, 1, cutoff=0.5)
             hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
             raise TypeError(f"{name!r} is no option of {type(options).__name__}{hint}")
     return attrs.evolve(options, **keywords) if keywords else options

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -160,6 +159,8 @@ async def _run(command: str) -> str | None:
     started: list[Process] = []
 
     async def start() -> None:
+        import subprocess  # most programs run no command
+
         with anyio.CancelScope(shield=True), suppress(OSError):
             process = await anyio.open_process(
                 command if os.name == "nt" else ["sh", "-c", command],
@@ -198,6 +199,8 @@ async def _run(command: str) -> str | None:
 def _kill(pid: int) -> None:
     """End a process and those that it has started."""
     if os.name == "nt":
+        import subprocess
+
         subprocess.run(["taskkill", "/f", "/t", "/pid", str(pid)], check=False, capture_output=True)  # noqa: S603, S607 - part of Windows
     else:
         with suppress(ProcessLookupError, PermissionError):  # it has ended

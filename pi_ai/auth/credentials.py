@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any, Literal, NoReturn, Self, TypeAlias
@@ -35,7 +34,9 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self.reveal().encode(), other.reveal().encode())
+        from hmac import compare_digest
+
+        return compare_digest(self.reveal().encode(), other.reveal().encode())
 
     __hash__ = None  # pyright: ignore[reportAssignmentType] - a hash would tell equal secrets apart from others
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pi_ai.auth.base import Auth, AuthStatus
 from pi_ai.auth.config_values import Env
 from pi_ai.auth.env import AUTHENTICATED, find_env_keys, get_env_api_key, get_env_bearer_token
-from pi_ai.auth.oauth.builtin import builtin_login
 from pi_ai.providers import catalogue
 from pi_ai.providers.base import Provider
 from pi_ai.types import Model
@@ -17,6 +16,8 @@ class BuiltinProvider(Provider):
     """A provider of the catalogue."""
 
     def __init__(self, id: str) -> None:  # noqa: A002 - pi's name
+        from pi_ai.auth.oauth.builtin import builtin_login
+
         super().__init__(id)
         record = catalogue.provider_records()[id]
         self.name, self.base_url = record["name"], record.get("baseUrl", "")

@@ -7,7 +7,6 @@ ever parsed. Every ``Model`` that is returned is a fresh object: change it freel
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable
 from functools import cache
@@ -105,7 +104,9 @@ def provider_records() -> dict[str, JSONObject]:
 def closest(word: str, words: list[str]) -> list[str]:
     """At most three of ``words`` that look like ``word``, best first; upper and lower case are the same."""
     by_lower_case = {each.lower(): each for each in words}
-    return [by_lower_case[found] for found in difflib.get_close_matches(word.lower(), by_lower_case, n=3, cutoff=0.4)]
+    from difflib import get_close_matches  # after a mistake only
+
+    return [by_lower_case[found] for found in get_close_matches(word.lower(), by_lower_case, n=3, cutoff=0.4)]
 
 
 @cache

@@ -21,7 +21,6 @@ import attrs
 from pi_ai.auth.base import Auth
 from pi_ai.auth.config_values import literal, render
 from pi_ai.errors import failure
-from pi_ai.failures import http_failure
 from pi_ai.headers import merge_headers
 from pi_ai.providers.base import Provider
 from pi_ai.providers.collection import Providers
@@ -217,6 +216,7 @@ async def get_json(
     :raises PiAIError: there is no answer, or no JSON in it.
     """
     from pi_ai.clocks import Clocks
+    from pi_ai.failures import http_failure
     from pi_ai.transport import MAX_ERROR_BYTES, HttpRequest
 
     probe = Model(id="", api="", provider=provider.id, base_url=provider.base_url)

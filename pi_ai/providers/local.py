@@ -19,7 +19,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.util import find_spec
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -55,6 +55,12 @@ class Endpoint:
     api_key: str = attrs.field(repr=False)
 
 
+def _find_spec(module: str) -> ModuleSpec | None:
+    from importlib.util import find_spec
+
+    return find_spec(module)
+
+
 class _Weights(NamedTuple):
     """A model that comes as a Python package, used as data: it is never imported."""
 
@@ -63,7 +69,7 @@ class _Weights(NamedTuple):
     context_window: int
 
     def find(self) -> Path | None:
-        spec = find_spec(self.module)
+        spec = _find_spec(self.module)
         folders = spec.submodule_search_locations if spec else None
         return next((file for folder in folders or () for file in sorted(Path(folder).glob("*.gguf"))), None)
 
@@ -128,7 +134,7 @@ def local_model(
 
 def is_available(name: str = DEFAULT_MODEL) -> bool:
     """Whether a local model can be used: its file is there, and so is llama.cpp. Cheap; imports neither."""
-    return find_spec("xllamacpp") is not None and _file(name) is not None
+    return _find_spec("xllamacpp") is not None and _file(name) is not None
 
 
 def endpoint(model: Model, **parameters: Parameter) -> Endpoint:
@@ -286,7 +292,7 @@ def _file(name: str) -> Path | None:
 
 
 def _installed_file(name: str) -> Path:
-    commands = [] if find_spec("xllamacpp") else ['pip install "pi_ai[local]"']
+    commands = [] if _find_spec("xllamacpp") else ['pip install "pi_ai[local]"']
     file = _file(name)
     if file is None:
         if name not in _WEIGHTS:

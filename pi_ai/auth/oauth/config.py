@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any, cast
 
 import attrs
@@ -76,6 +75,8 @@ def _members(result: object) -> dict[str, Any]:
 
 
 def _milliseconds(value: object, what: str) -> int:
+    from datetime import datetime
+
     if isinstance(value, datetime):
         return int(value.timestamp() * 1000)
     if not isinstance(value, (int, float)) or isinstance(value, bool) or value != value:
