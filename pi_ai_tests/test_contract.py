@@ -792,6 +792,16 @@ async def test_s24_a_sink_learns_that_its_reader_has_left() -> None:
     sink.end()
 
 
+async def test_s24_leaving_a_sink_ends_its_stream() -> None:
+    sink, events = open_event_channel(model())
+    out = MessageBuilder(model())
+    with sink:
+        for event in (out.start(), *out.text("a")):
+            sink.push(event)
+    message = await events.result()
+    assert (message.stop_reason, message.text, message.error_info.kind) == ("error", "a", "truncated")
+
+
 async def test_s24_what_a_sink_pushes_after_its_end_is_ignored() -> None:
     sink, events = open_event_channel(model())
     out = MessageBuilder(model())

@@ -7,8 +7,6 @@ server on this machine, whatever its URL, and ``# → text`` in an example says 
 from __future__ import annotations
 
 import argparse
-import ast
-import inspect
 import json
 import re
 import shlex
@@ -28,19 +26,14 @@ from pi_ai.events import TerminalEvent, UpdateEvent
 from pi_ai.providers import local
 from pi_ai.providers.catalogue import get_models
 from pi_ai.testing.server import Server
-from pi_ai.transport import Connections
 from pi_ai.types import DEFAULT_TIMEOUTS, KnownApi
+from pi_ai_tests.documents import Document, reroute
 from pi_ai_tests.rigs import END, SSE, chunk
 from pi_ai_tests.test_cli import PIXEL
 from pi_ai_tests.test_surface import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(language):
-    """(line, text) of every block of code in a language."""
-    found = re.finditer(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    return [(README.count("\n", 0, match.start(1)), match[1]) for match in found]
+DOCUMENT = Document(ROOT / "README.md")
+README, blocks = DOCUMENT.text, DOCUMENT.blocks
 
 
 def rows(heading):
@@ -88,15 +81,7 @@ async def provider(request, answer):
 def world(monkeypatch, tmp_path):
     """A world in which every server is ours, every key is set, and there is a picture of a cat."""
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(Server(provider)) as server:
-        open_connection = Connections.open
-
-        def rerouted(self, request, *arguments, **keywords):
-            if urlsplit(request.url).hostname == "127.0.0.1":  # a sandbox of the example's own
-                return open_connection(self, request, *arguments, **keywords)
-            url = server.url + urlsplit(request.url).path
-            return open_connection(self, attrs.evolve(request, url=url), *arguments, **keywords)
-
-        monkeypatch.setattr(Connections, "open", rerouted)
+        reroute(monkeypatch, lambda url: server.url + urlsplit(url).path)
         monkeypatch.setattr(local, "endpoint", lambda _: local.Endpoint(base_url=f"{server.url}/v1", api_key="key"))
         for name in ("OPENROUTER_API_KEY", "GROQ_API_KEY"):
             monkeypatch.setenv(name, "key")
@@ -105,31 +90,13 @@ def world(monkeypatch, tmp_path):
         yield server
 
 
-def play(line, text, names, backend):
-    """Run one example; what it awaits runs in an event loop of its own."""
-    padded = "\n" * line + text  # so that a traceback names the line of the README
-    code = compile(padded, ROOT / "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-    if not code.co_flags & inspect.CO_COROUTINE:
-        exec(code, names)
-        return
-
-    async def run():
-        await eval(code, names)
-
-    anyio.run(run, backend=backend[0], backend_options=backend[1])
-
-
 def test_every_example_runs_and_prints_what_it_says(world, anyio_backend, capsys):
     names = {"__name__": "readme"}
     for line, text in blocks("python"):
         before = names.get("message")
-        play(line, text, names, anyio_backend)
-        printed = capsys.readouterr().out
-        assert printed or "print(" not in text
+        DOCUMENT.play_and_check(line, text, names, anyio_backend, capsys)
         if (message := names.get("message")) is not before:
             assert (message.error_info is None) == ("wrong" not in text)
-        for promised in re.findall(r"# → (.+)$", text, re.MULTILINE):
-            assert promised in printed, f"README.md, example in line {line}"
     assert len(world.requests) > 15
     assert {request.headers["host"] for request in world.requests} == {urlsplit(world.url).netloc}
 
@@ -137,7 +104,7 @@ def test_every_example_runs_and_prints_what_it_says(world, anyio_backend, capsys
 @pytest.mark.live
 @pytest.mark.skipif(not local.is_available(), reason="the local model is not installed")
 def test_the_quick_start_runs_on_the_real_model(capsys):
-    play(*blocks("python")[0], {"__name__": "readme"}, None)
+    DOCUMENT.play(*blocks("python")[0], {"__name__": "readme"}, ("asyncio", {}))
     assert len(capsys.readouterr().out.split()) > 3
 
 

@@ -79,9 +79,19 @@ END = b"0\r\n\r\n"
         b"%032d\r\nhello\r\n" % 5 + END,
         b'5;a=b;c="d\\" e";f\r\nhello\r\n0;g\r\n\r\n',
         framed(b"he", b"llo") + b"0\r\nX-Checksum: abc \xe9\r\nempty:\r\n\r\n",
+        b"5;a=" + b"b" * 2_000 + b"\r\nhello\r\n" + END,
         framed(b"hello") + END + b"\r\n",
     ],
-    ids=["plain", "blanks", "zeros", "many zeros", "extensions", "trailers", "an empty line behind it"],
+    ids=[
+        "plain",
+        "blanks",
+        "zeros",
+        "many zeros",
+        "extensions",
+        "trailers",
+        "a long extension",
+        "an empty line behind it",
+    ],
 )
 def test_a_whole_body_is_taken_in_one_piece_or_byte_by_byte(decoder: ChunkedDecoder, data: bytes) -> None:
     assert outcome(decoder, [data]) == (b"hello", True, False)
@@ -101,6 +111,7 @@ def test_a_whole_body_is_taken_in_one_piece_or_byte_by_byte(decoder: ChunkedDeco
         (b"5 5\r\nhello\r\n", b""),
         (b"5;a=\0\r\nhello\r\n", b""),
         (b"5\r\nhello5\r\nhello\r\n", b"hello"),
+        (b"5\r\nhelloxx" + END, b"hello"),
         (b"5\r\nhello\n5\r\nhello\r\n", b"hello"),
         (b"5\r\nhello\r5\r\nhello\r\n", b"hello"),
         (framed(b"hello") + b"G\r\n", b"hello"),
@@ -114,6 +125,7 @@ def test_F76_what_is_no_chunk_is_refused_and_what_stood_before_it_is_kept(
     decoder: ChunkedDecoder, data: bytes, body: bytes
 ) -> None:
     assert outcome(decoder, [data]) == (body, False, False)
+    assert decoder.failure is not None
     assert outcome(type(decoder)(), cut(data, list(range(len(data))))) == (body, False, False)
     assert not by_h11([data])[1] or b"content-length" in data
 
@@ -139,6 +151,11 @@ def test_F76_framing_without_end_is_refused_and_not_kept(decoder: ChunkedDecoder
         decoder.feed(endless)
         endless = more
     assert decoder.failure is not None
+
+
+def test_F76_the_framing_of_a_body_may_be_long_if_the_body_is(decoder: ChunkedDecoder) -> None:
+    body = framed(b"x") * (MAX_FRAMING_BYTES // 4) + END
+    assert outcome(decoder, cut(body, list(range(len(body))))) == (b"x" * (MAX_FRAMING_BYTES // 4), True, False)
 
 
 def test_the_bytes_of_a_chunk_are_given_as_they_come(decoder: ChunkedDecoder) -> None:

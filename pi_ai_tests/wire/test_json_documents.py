@@ -40,6 +40,8 @@ def test_F15_what_stands_between_objects_means_nothing(between: str) -> None:
     body = (between % (first, second)).encode()
     assert documents(body) == [first, second]
     assert documents(*(bytes([byte]) for byte in body)) == [first, second]
+    for cut in range(len(body)):
+        assert documents(body[:cut], body[cut:]) == [first, second]
 
 
 def test_an_object_comes_as_soon_as_its_last_byte_is_there() -> None:
@@ -93,6 +95,13 @@ def test_F13_an_object_over_the_limit_is_refused_after_those_before_it() -> None
         with pytest.raises(TooLarge):
             JSONDocuments(10).feed(whole)
     assert documents(b'{"abc":12}', limit=10) == ['{"abc":12}']
+
+
+def test_F13_an_object_may_have_32_mebibytes_where_nobody_says_more() -> None:
+    whole = b'{"a":"%b"}' % bytes(32 * 1024 * 1024 - 8)
+    assert len(JSONDocuments().feed(whole)) == 1
+    with pytest.raises(TooLarge):
+        JSONDocuments().feed(b'{"b":1,' + whole[1:])
 
 
 def test_F14_a_large_object_costs_linear_time() -> None:

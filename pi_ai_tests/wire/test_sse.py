@@ -82,7 +82,7 @@ def test_a_byte_order_mark_is_dropped_once_F4(line: bytes) -> None:
     for cut in range(len(body) + 1):
         assert decode(body[:cut], body[cut:]) == expected
     assert data_of(line + b"data: \xef\xbb\xbfx\n\n")[-1] == "\ufeffx"
-    assert decode(b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n") == []
+    assert decode(b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n") == decode(b"\n\xef\xbb\xbfdata: a\n\n") == []
 
 
 def test_what_only_begins_like_a_byte_order_mark_is_a_line_F4() -> None:
@@ -128,6 +128,7 @@ def test_data_with_and_without_space_on_one_line_and_many_F7(block: bytes, data:
 @pytest.mark.parametrize("line", [b"Data: x", b" data: x", b"data : x", b"dataset: x"])
 def test_names_of_fields_are_exact(line: bytes) -> None:
     assert decode(line + b"\n\n") == []
+    assert data_of(b"data: a\n\n", b"data: b\n" + line + b"\n\n") == ["a", "b"]
 
 
 def test_the_name_of_an_event_holds_for_that_event_only() -> None:
@@ -151,7 +152,17 @@ def test_an_id_holds_until_the_next_one() -> None:
 
 @pytest.mark.parametrize(
     ("value", "retry"),
-    [(b"3000", 3000), (b"0", 0), (b"-1", None), (b"1.5", None), (b"x", None), (b"", None), (b"9" * 5000, None)],
+    [
+        (b"3000", 3000),
+        (b"0", 0),
+        (b"9" * 15, 10**15 - 1),
+        (b"9" * 16, None),
+        (b"9" * 5000, None),
+        (b"-1", None),
+        (b"1.5", None),
+        (b"x", None),
+        (b"", None),
+    ],
 )
 def test_retry_is_a_number_of_milliseconds(value: bytes, retry: int | None) -> None:
     assert decode(b"retry: " + value + b"\ndata: a\n\ndata: b\n\n") == [
@@ -240,6 +251,14 @@ def test_an_event_over_the_limit_is_refused_after_those_before_it_F13(
     for step in (1, 2, 7, 50):
         assert outcome([body[i : i + step] for i in range(0, len(body), step)], 100) == whole
     assert outcome([body[: len(end) * 2 + 12], body[len(end) * 2 + 12 :]], 100) == whole
+
+
+def test_an_event_may_have_32_mebibytes_where_nobody_says_more_F13() -> None:
+    block = b"data: %b\n\n" % bytes(32 * 1024 * 1024 - 6)
+    [event] = SSEDecoder().feed(block)
+    assert len(event.data) == 32 * 1024 * 1024 - 6
+    with pytest.raises(TooLarge):
+        SSEDecoder().feed(b"data: " + block)
 
 
 def test_the_refusal_names_the_limit_and_the_way_out_F13() -> None:
