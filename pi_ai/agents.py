@@ -284,7 +284,7 @@ class ToolRun(AsyncIterator[RunEvent]):
     @property
     def usage(self) -> Usage:
         """Tokens and cost of all turns so far, and of tools that told theirs."""
-        return self._usage if self._stream is None else _total(self._usage, self._stream.message.usage)
+        return self._usage if self._stream is None else sum_usage(self._usage, self._stream.message.usage)
 
     @property
     def done(self) -> bool:
@@ -432,7 +432,7 @@ class ToolRun(AsyncIterator[RunEvent]):
         """An answer is complete, or has failed."""
         self._stream = None
         self._message = message
-        self._usage = _total(self._usage, message.usage)
+        self._usage = sum_usage(self._usage, message.usage)
         self.context.messages.append(message)
         failed = message.stop_reason in ("error", "aborted")
         self._calls = [] if failed else message.tool_calls
@@ -454,7 +454,7 @@ class ToolRun(AsyncIterator[RunEvent]):
         if self._stream is not None:
             stream, self._stream = self._stream, None
             self._message = stream.message
-            self._usage = _total(self._usage, self._message.usage)
+            self._usage = sum_usage(self._usage, self._message.usage)
             self.context.messages.append(self._message)
         elif self.turns == 0:
             self._message.stop_reason, self._message.error_message = "aborted", "The run was aborted before it began"
@@ -500,7 +500,7 @@ class ToolRun(AsyncIterator[RunEvent]):
         for number, call in enumerate(self._calls):
             result, error = outcomes.get(number) or (self._unfinished(number, call), None)
             if result.usage is not None:
-                self._usage = _total(self._usage, result.usage)
+                self._usage = sum_usage(self._usage, result.usage)
             results.append(result)
             self._events.append(ToolResultEvent(call, result, error))
         messages = self.context.messages
@@ -515,10 +515,3 @@ class ToolRun(AsyncIterator[RunEvent]):
 
 
 _NOT_RUN = "The call was not run"
-
-
-def _total(a: Usage, b: Usage) -> Usage:
-    total = sum_usage(a, b)
-    if a.wasted or b.wasted:
-        total.wasted = sum_usage(a.wasted or Usage(), b.wasted or Usage())
-    return total

@@ -39,7 +39,7 @@ def calculate_cost(model: Model, usage: Usage) -> Cost:
 
 
 def sum_usage(a: Usage, b: Usage) -> Usage:
-    """The tokens of two answers, and what they cost, together; a count that neither has stays None."""
+    """The tokens of two answers, wasted ones too, and what they cost, together; what neither has stays None."""
     counts: dict[str, Any] = {
         name: None if mine is None and theirs is None else (mine or 0) + (theirs or 0)
         for name in _COUNTS
@@ -47,7 +47,8 @@ def sum_usage(a: Usage, b: Usage) -> Usage:
     }
     parts = {name: getattr(a.cost, name) + getattr(b.cost, name) for name in _AMOUNTS}
     billed = a.cost.total_from_provider if a.cost.total_from_provider == b.cost.total_from_provider else None
-    return Usage(**counts, cost=Cost(**parts, total_from_provider=billed))
+    wasted = sum_usage(a.wasted or Usage(), b.wasted or Usage()) if a.wasted or b.wasted else None
+    return Usage(**counts, cost=Cost(**parts, total_from_provider=billed), wasted=wasted)
 
 
 _COUNTS = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning", "total_tokens")

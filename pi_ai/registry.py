@@ -33,7 +33,7 @@ from pi_ai.providers.config import ProviderConfig, ProviderKeywords
 from pi_ai.providers.dynamic import Access, Refresh, RefreshResult, get_json
 from pi_ai.providers.local import LocalProvider
 from pi_ai.providers.models_json import NAME
-from pi_ai.streams import EventSource, EventStream
+from pi_ai.streams import EventSource, EventStream, SourceOpener
 from pi_ai.taps import Asked, tapped
 from pi_ai.types import (
     DEFAULT_TIMEOUTS,
@@ -388,9 +388,7 @@ class Registry:
         async def source() -> EventSource:
             return await self._open(context, checked, builder)
 
-        return EventStream(
-            tapped(source, Asked(model, context, checked, builder.message)), partial=builder, model=model
-        )
+        return _streamed(source, builder, context, checked)
 
     async def complete(
         self,
@@ -424,9 +422,7 @@ class Registry:
         async def source() -> EventSource:
             return self._source(self._get_api(model.api), model, checked, context, builder)
 
-        return EventStream(
-            tapped(source, Asked(model, context, checked, builder.message)), partial=builder, model=model
-        )
+        return _streamed(source, builder, context, checked)
 
     async def _open(self, context: Context, options: RequestOptions, builder: MessageBuilder) -> EventSource:
         """The journey of a request: who serves it, where and with which key and headers, in whose words."""
@@ -482,6 +478,13 @@ class Registry:
             known = [each.id for each in self.get_models(model.provider)]
             return [] if model.id in known else closest(model.id, known)
         return []
+
+
+def _streamed(opener: SourceOpener, builder: MessageBuilder, context: Context, options: RequestOptions) -> EventStream:
+    """The stream of a call, with everybody's tap on it."""
+    model = builder.model
+    tapped_opener = tapped(opener, Asked(model, context, options, builder.message))
+    return EventStream(tapped_opener, partial=builder, model=model)
 
 
 class _Renewing:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from pi_ai import transport
+from pi_ai import Registry, transport
+from pi_ai.testing import Sandbox
 from pi_ai.wire.chunked import ChunkedDecoder
 
 # The same examples every time, so that what passed passes: PI_AI_RANDOM=1 looks for new ones.
@@ -56,6 +57,20 @@ def http(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     else:
         assert transport._chunked_decoder() is not ChunkedDecoder
     return request.param
+
+
+@pytest.fixture
+async def pi() -> AsyncIterator[Registry]:
+    """A registry of the test's own."""
+    async with Registry() as registry:
+        yield registry
+
+
+@pytest.fixture
+async def box() -> AsyncIterator[Sandbox]:
+    """A sandbox in the test's own event loop."""
+    async with Sandbox() as box:
+        yield box
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -59,12 +59,6 @@ WIRE = "anthropic-messages"
 
 
 @pytest.fixture
-async def pi() -> AsyncIterator[Registry]:
-    async with Registry() as registry:
-        yield registry
-
-
-@pytest.fixture
 async def box() -> AsyncIterator[Sandbox]:
     async with Sandbox(strict=True) as box:
         yield box

@@ -9,7 +9,6 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
 from functools import cache
 from typing import Any
 
@@ -61,18 +60,6 @@ from pi_ai_tests.rigs import CONTEXT, model
 MODEL = model()
 STALL = Delivery(stop_after=2, then="stall")
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
-
-
-@pytest.fixture
-async def pi() -> AsyncIterator[Registry]:
-    async with Registry() as registry:
-        yield registry
-
-
-@pytest.fixture
-async def box() -> AsyncIterator[Sandbox]:
-    async with Sandbox() as box:
-        yield box
 
 
 # ── rigs ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -63,12 +63,6 @@ def at_most(tokens: int, **options: Any) -> OpenAICompletionsOptions:
 def no_server_is_left_running() -> Iterator[None]:
     yield
     stop_local_servers()
-
-
-@pytest.fixture
-async def pi() -> AsyncIterator[Registry]:
-    async with Registry() as registry:
-        yield registry
 
 
 def at(model: Model, **parameters: Any) -> tuple[Model, str]:

@@ -6,7 +6,7 @@ schema. What is asserted is that calls run and values come, never which.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 import anyio
@@ -35,12 +35,6 @@ STOP = {"stop": ["</tool_call>"]}
 def no_server_is_left_running() -> Iterator[None]:
     yield
     stop_local_servers()
-
-
-@pytest.fixture
-async def pi() -> AsyncIterator[Registry]:
-    async with Registry() as registry:
-        yield registry
 
 
 @pytest.fixture

@@ -73,12 +73,6 @@ RECIPE = Recipe("Pancakes", Course.DESSERT, [Ingredient("flour", 200.0)], ("Mix.
 
 
 @pytest.fixture
-async def pi() -> AsyncIterator[Registry]:
-    async with Registry() as registry:
-        yield registry
-
-
-@pytest.fixture
 async def box() -> AsyncIterator[Sandbox]:
     async with Sandbox(strict=True) as box:
         yield box

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -55,18 +55,6 @@ def recorded() -> Iterator[Recorded]:
     telemetry.uninstrument()
     recorded.tracers.shutdown()
     recorded.meters.shutdown()
-
-
-@pytest.fixture
-async def box() -> AsyncIterator[Sandbox]:
-    async with Sandbox() as box:
-        yield box
-
-
-@pytest.fixture
-async def pi() -> AsyncIterator[Registry]:
-    async with Registry() as registry:
-        yield registry
 
 
 @pytest.mark.parametrize("api", APIS)

@@ -103,9 +103,9 @@ _PLACEHOLDER: JSONObject = {
 """Offered where tools change in place, so that the first change leaves the cached prefix as it was."""
 
 _SCHEMA_KEYS = ("$defs", "definitions")
-_LEFT_OUT = ("$ref", "allOf", "anyOf", "oneOf", "not", "if", "dependentRequired", "dependentSchemas")
-"""What the API refuses at the root of a schema, and a model would have had to heed."""
 """What a tool's schema may have at its root, beside its properties."""
+_LEFT_OUT = ("$ref", "allOf", "anyOf", "oneOf", "not", "if", "dependentRequired", "dependentSchemas")
+"""What the API refuses there, and a model would have had to heed."""
 
 
 def _headers(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -17,12 +16,6 @@ pytestmark = pytest.mark.anyio
 APIS = ["openai-completions", "anthropic-messages", "bedrock-converse-stream"]
 CONTEXT = Context([UserMessage("x" * 350)])  # about a hundred tokens
 PRICES = ModelCost(input=1_000_000, output=2_000_000, cache_read=0, cache_write=0)  # a prompt token is a dollar
-
-
-@pytest.fixture
-async def box() -> AsyncIterator[Sandbox]:
-    async with Sandbox() as box:
-        yield box
 
 
 def priced(box: Sandbox, api: str = "openai-completions") -> Model:

@@ -22,12 +22,6 @@ NEVER = 1e6
 
 
 @pytest.fixture
-async def pi() -> AsyncIterator[Registry]:
-    async with Registry() as registry:
-        yield registry
-
-
-@pytest.fixture
 async def boxes() -> AsyncIterator[tuple[Sandbox, Sandbox]]:
     async with Sandbox() as first, Sandbox() as second:
         yield first, second

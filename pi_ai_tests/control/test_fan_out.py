@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -15,18 +14,6 @@ from pi_ai.testing import Delivery, Sandbox, Turn
 
 pytestmark = pytest.mark.anyio
 CONTEXT = Context([UserMessage("one two three four five")])  # what the sandbox says again
-
-
-@pytest.fixture
-async def pi() -> AsyncIterator[Registry]:
-    async with Registry() as registry:
-        yield registry
-
-
-@pytest.fixture
-async def box() -> AsyncIterator[Sandbox]:
-    async with Sandbox() as box:
-        yield box
 
 
 async def test_all_see_all_events_whenever_they_come(pi: Registry, box: Sandbox) -> None:

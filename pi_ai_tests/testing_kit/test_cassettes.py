@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,6 @@ pytestmark = pytest.mark.anyio
 KEY = "canary-key-of-the-test"
 CONTEXT = Context([UserMessage("How is the weather in Zürich?")], tools=[Tool("look", "Looks", {"type": "object"})])
 STORY = Turn([ThinkingContent("Hm. "), "It is sünny. " * 20, ToolCall("call_1", "look", {"where": "out"})])
-
-
-@pytest.fixture
-async def box() -> AsyncIterator[Sandbox]:
-    async with Sandbox() as box:
-        yield box
 
 
 def keyed(api: str) -> dict[str, Any]:
