@@ -165,6 +165,14 @@ async def test_s5_a_refused_connection_is_an_error_event() -> None:
     assert "Connection error" in events[0].message.error_message
 
 
+async def test_s5_an_error_without_words_is_given_some() -> None:
+    async def source() -> AsyncIterator[Any]:
+        yield ErrorEvent("error", MessageBuilder(model()).interrupt())
+
+    message = await event_stream(source()).result()
+    assert (message.stop_reason, message.error_message) == ("error", "An unknown error occurred")
+
+
 async def test_s5_a_source_that_yields_no_events_is_told_what_it_did() -> None:
     async def source() -> AsyncIterator[Any]:
         yield "text"
@@ -810,6 +818,7 @@ async def test_s24_what_a_sink_pushes_after_its_end_is_ignored() -> None:
         for event in [*out.text("a"), *out.finish("stop"), *out.text("b")]:
             sink.push(event)
     sink.end()
+    sink.push(StartEvent(partial=out))
     assert types(await collected(events)) == ["start", "text_start", "text_delta", "text_end", "done"]
 
 
