@@ -16,9 +16,10 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from pi_ai import ErrorEvent, StreamEvent, __version__, from_json, get_model
-from pi_ai import cli as cli_module
 from pi_ai.auth.env import find_env_keys
-from pi_ai.cli import main
+from pi_ai.cli import _parser, main
+from pi_ai.cli.models import DEFAULT_MODELS, chosen_model, default_model
+from pi_ai.cli.stream import _image
 from pi_ai.providers import local
 from pi_ai.providers.catalogue import provider_records
 from pi_ai.testing.server import Server
@@ -153,7 +154,7 @@ def test_images_go_along_by_what_they_are_not_by_their_name(serve, tmp_path):
 )
 def test_the_four_kinds_of_image(tmp_path, beginning, mime_type):
     (tmp_path / "file").write_bytes(beginning)
-    assert cli_module._image(str(tmp_path / "file")).mime_type == mime_type
+    assert _image(str(tmp_path / "file")).mime_type == mime_type
 
 
 def test_thoughts_are_no_part_of_the_answer_in_a_pipe(serve):
@@ -431,11 +432,11 @@ def test_a_missing_key_is_one_sentence(bare, capsys):
 @pytest.fixture
 def chosen(bare):
     """A function that gives the model of a command line without ``--model``."""
-    return lambda: cli_module._model(cli_module._parser().parse_args(["stream", "Hi"]))
+    return lambda: chosen_model(_parser().parse_args(["stream", "Hi"]))
 
 
 def test_the_default_models_exist_and_some_can_be_used():
-    models = [get_model(*name.split("/", 1)) for name in cli_module._DEFAULT_MODELS]
+    models = [get_model(*name.split("/", 1)) for name in DEFAULT_MODELS]
     assert {"text", "image"} >= {kind for model in models for kind in model.input}
     assert any(model.api in get_args(KnownApi) for model in models)
 
@@ -488,8 +489,8 @@ def test_the_variables_that_it_names_are_those_that_it_reads(bare, capsys):
     assert named
     for name in named:
         bare.setenv(name, "x")
-        assert cli_module._default_model().provider in provider_records()
-        assert find_env_keys(cli_module._default_model().provider) == [name]
+        assert default_model().provider in provider_records()
+        assert find_env_keys(default_model().provider) == [name]
         bare.delenv(name)
 
 

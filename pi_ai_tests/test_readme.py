@@ -21,6 +21,7 @@ from anyio.from_thread import start_blocking_portal
 from pi_ai import ErrorKind, get_model
 from pi_ai import cli as cli_module
 from pi_ai.adapters import get_api
+from pi_ai.cli import models
 from pi_ai.errors import ConfigError
 from pi_ai.events import TerminalEvent, UpdateEvent
 from pi_ai.providers import local
@@ -114,7 +115,7 @@ def test_the_quick_start_runs_on_the_real_model(capsys):
 def test_the_command_lines_are_command_lines(monkeypatch):
     monkeypatch.delenv("PI_AI_MODEL", raising=False)
     texts = [text for _, text in [*blocks("console"), *blocks("sh")]]
-    commands = [match for text in texts for match in re.findall(r"pi-ai (stream [^|>\n]*)", text)]
+    commands = [match for text in texts for match in re.findall(r"pi-ai ((?:stream|chat|doctor) [^|>\n]*)", text)]
     assert len(commands) > 5
     for command in commands:
         parsed = cli_module._parser().parse_args(shlex.split(command))
@@ -169,5 +170,5 @@ def test_the_number_of_models_is_right():
 def test_the_default_models_are_listed_in_their_order():
     place = README.index("Without `--model`")
     listed = [word for word in words(README[place:].split("\n\n")[0]) if "/" in word]
-    assert listed == list(cli_module._DEFAULT_MODELS)
-    assert all(get_model(*cli_module._provider_and_id(name)) for name in listed)
+    assert listed == list(models.DEFAULT_MODELS)
+    assert all(get_model(*models.provider_and_id(name)) for name in listed)

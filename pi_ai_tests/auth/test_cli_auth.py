@@ -280,7 +280,7 @@ def test_an_unknown_command_is_a_usage_error_a105(capsys):
 
 
 def test_a_browser_is_opened_for_https_pages_only_and_only_where_it_has_a_window_x15(monkeypatch, capsys):
-    from pi_ai import cli_auth
+    from pi_ai.cli import auth as cli_auth
     from pi_ai.oauth import AuthUrl
 
     opened = []

@@ -34,10 +34,10 @@ from pi_ai.auth.oauth.interaction import (
 )
 from pi_ai.auth.resolve import LoginKind
 from pi_ai.auth.store import FileCredentialStore
+from pi_ai.cli.terminal import escaped, say
 from pi_ai.errors import PiAIError, failure
 from pi_ai.providers.base import Provider
 from pi_ai.registry import Registry
-from pi_ai.terminal import escaped, say
 
 T = TypeVar("T")
 
@@ -71,7 +71,8 @@ def _kinds(provider: Provider) -> list[LoginKind]:
     return [*kinds, "api_key"] if provider.takes_api_key else kinds
 
 
-def _file_argument(parser: argparse.ArgumentParser) -> None:
+def auth_file_argument(parser: argparse.ArgumentParser) -> None:
+    """The argument of commands that look at what is stored."""
     parser.add_argument("--auth-file", metavar="PATH", help="default: auth.json in the folder that is shared with pi")
 
 
@@ -94,7 +95,7 @@ def _provider(registry: Registry, reference: str) -> Provider:
 
 def list_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``pi-ai list``."""
-    _file_argument(parser)
+    auth_file_argument(parser)
 
 
 def list_logins(args: argparse.Namespace) -> int:
@@ -128,7 +129,7 @@ def login_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--api-key", action="store_true", help="store an API key instead of signing in")
     how.add_argument("--no-browser", action="store_true", help="sign in without a browser on this machine")
-    _file_argument(parser)
+    auth_file_argument(parser)
 
 
 def login(args: argparse.Namespace) -> int:
@@ -186,7 +187,7 @@ async def _chosen_kind(provider: Provider, wanted: LoginKind | None, person: Ter
 def logout_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``pi-ai logout``."""
     parser.add_argument("provider", help="id or name of a provider")
-    _file_argument(parser)
+    auth_file_argument(parser)
 
 
 def logout(args: argparse.Namespace) -> int:
@@ -222,7 +223,7 @@ def auth_arguments(parser: argparse.ArgumentParser) -> None:
         whose = command.add_mutually_exclusive_group(required=True)
         whose.add_argument("--provider", metavar="ID")
         whose.add_argument("--model", metavar="PROVIDER/ID")
-        _file_argument(command)
+        auth_file_argument(command)
         command.set_defaults(run_auth=run, usage_error=command.error)
 
 
