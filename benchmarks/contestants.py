@@ -37,7 +37,7 @@ class Contestant:
     :ivar kind: the package itself, what no client can do without, or another package.
     :ivar imports: the statement whose time is the price of the import.
     :ivar needs: distributions that must be installed; the first one's version is the contestant's.
-    :ivar counts: it tells pieces of text, not just bytes.
+    :ivar counts: it tells pieces of text, not just bytes or lines.
     """
 
     name: str
@@ -81,41 +81,52 @@ async def _socket(url: str, wire: str) -> AsyncGenerator[Read]:
             await stream.aclose()
 
 
+_HAS_TEXT: dict[str, Callable[[Any], object]] = {
+    CHAT: lambda data: data["choices"] and data["choices"][0]["delta"].get("content"),
+    MESSAGES: lambda data: data["type"] == "content_block_delta",
+    RESPONSES: lambda data: data["type"] == "response.output_text.delta",
+    GEMINI: lambda data: data["candidates"][0]["content"].get("parts"),
+    BEDROCK: lambda data: data.get("delta"),
+}
+"""Wire → whether a piece of its JSON has text."""
+
+
 @asynccontextmanager
-async def _httpx(read: Callable[[str, Any, Seen], Awaitable[None]], url: str, wire: str) -> AsyncGenerator[Read]:
+async def _httpx(read: Callable[[str, str, Any, Seen], Awaitable[None]], url: str, wire: str) -> AsyncGenerator[Read]:
     import httpx
 
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
     async with httpx.AsyncClient(timeout=None, limits=limits) as client:
-        yield lambda seen: read(url, client, seen)
+        yield lambda seen: read(url, wire, client, seen)
 
 
-async def _raw(url: str, client: Any, seen: Seen) -> None:
+async def _raw(url: str, wire: str, client: Any, seen: Seen) -> None:
     async with client.stream("POST", url, json={}) as response:
         async for _ in response.aiter_raw():
             seen()
 
 
-async def _sse_json(url: str, client: Any, seen: Seen) -> None:
+async def _sse_json(url: str, wire: str, client: Any, seen: Seen) -> None:
     from httpx_sse import aconnect_sse
 
+    has_text = _HAS_TEXT[wire]
     async with aconnect_sse(client, "POST", url, json={}) as source:
         async for event in source.aiter_sse():
-            if event.data != "[DONE]":
-                json.loads(event.data)
+            if event.data != "[DONE]" and has_text(json.loads(event.data)):
                 seen()
 
 
-async def _frames_json(url: str, client: Any, seen: Seen) -> None:
+async def _frames_json(url: str, wire: str, client: Any, seen: Seen) -> None:
     from botocore.eventstream import EventStreamBuffer
 
+    has_text = _HAS_TEXT[wire]
     async with client.stream("POST", url, json={}) as response:
         frames = EventStreamBuffer()
         async for data in response.aiter_raw():
             frames.add_data(data)
             for frame in frames:
-                json.loads(frame.payload)
-                seen()
+                if has_text(json.loads(frame.payload)):
+                    seen()
 
 
 # ── ours ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -297,14 +308,23 @@ async def _pi_ai_python(url: str, wire: str) -> AsyncGenerator[Read]:
 # ── the table ────────────────────────────────────────────────────────────────────────────────────────────────
 
 _OURS = partial(Contestant, kind="ours", open=_pi_ai, wires=(*EVERY_SSE, BEDROCK), imports="import pi_ai")
-_LIMIT = partial(Contestant, kind="limit", imports="import httpx", counts=False)
+_LIMIT = partial(Contestant, kind="limit", imports="import httpx")
 _OTHER = partial(Contestant, kind="other")
 
 CONTESTANTS = {
     contestant.name: contestant
     for contestant in (
-        _LIMIT(name="raw socket", open=_socket, wires=(*EVERY_SSE, BEDROCK), imports="import anyio", needs=("anyio",)),
-        _LIMIT(name="httpx raw", open=partial(_httpx, _raw), wires=(*EVERY_SSE, BEDROCK), needs=("httpx",)),
+        _LIMIT(
+            name="raw socket",
+            open=_socket,
+            wires=(*EVERY_SSE, BEDROCK),
+            imports="import anyio",
+            needs=("anyio",),
+            counts=False,
+        ),
+        _LIMIT(
+            name="httpx raw", open=partial(_httpx, _raw), wires=(*EVERY_SSE, BEDROCK), needs=("httpx",), counts=False
+        ),
         _LIMIT(
             name="httpx + httpx-sse + json",
             open=partial(_httpx, _sse_json),

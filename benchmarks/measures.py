@@ -81,13 +81,17 @@ def stream(contestant: Contestant, server: str, wire: str, events: int, per_writ
 
 def first_event(contestant: Contestant, server: str, wire: str, calls: int) -> Found:
     """From the call to its first piece of text, less what the server took to write it: of the process's first call, of
-    the first calls of new clients, and of calls over a pooled connection.
+    the first calls of new clients, and of calls over a pooled connection. Of the last also from the moment when the
+    server had written the head of its answer: what reading alone takes.
     """
 
     async def run() -> Found:
+        texts: list[float] = []
+
         async def first(read: Read, began: float) -> float:
             times: list[float] = []
             await read(lambda: times.append(time.perf_counter()))
+            texts.append(times[0])
             return (times[0] - began) * 1000
 
         url = _url(server, wire, 5)
@@ -99,11 +103,14 @@ def first_event(contestant: Contestant, server: str, wire: str, calls: int) -> F
                 cold.append(await first(read, began))
         async with contestant.open(url, wire) as read:
             pooled = [await first(read, time.perf_counter()) for _ in range(1 + calls)]
-        theirs = statistics.median(_stats(server)["served"]) * 1000
+        stats = _stats(server)
+        theirs = statistics.median(stats["served"]) * 1000
+        reading = [(text - head) * 1000 for text, head in zip(texts, stats["answered"], strict=True)]
         return {
             "first_call_ms": cold[0] - theirs,
             "cold_ms": statistics.median(cold[1:]) - theirs,
             "pooled_ms": statistics.median(pooled[1:]) - theirs,
+            "reading_ms": statistics.median(reading[-calls:]),
         }
 
     return _running(contestant, run)

@@ -42,6 +42,7 @@ METRICS = {
     "first_call_ms": Metric("first call of a process", "ms"),
     "cold_ms": Metric("new client", "ms"),
     "pooled_ms": Metric("pooled connection", "ms", 2),
+    "reading_ms": Metric("pooled, from the first byte", "ms", 2),
     "pace": Metric("pace kept", "", 2, more=True, compared=False),
     "late_p50_ms": Metric("late, p50", "ms"),
     "late_p99_ms": Metric("late, p99", "ms"),
@@ -61,7 +62,7 @@ TITLES = {
     "cpu": ("CPU per event", "One stream as fast as it goes, after one to warm up."),
     "first": (
         "Time to the first piece of text",
-        "From the call to the first piece of text, less what the server took to write it.",
+        "From the call to the first piece of text, less the server's share; and from the first byte of the answer.",
     ),
     "paced": (
         "Streams side by side",

@@ -5,8 +5,8 @@ client takes them), whatever an SDK appends to it: that many deltas, in the shap
 sends them (``pi_ai.testing`` has the shapes, and compares them with recordings). Every write is one HTTP chunk, and one
 send of its own.
 
-``/-/stats`` tells and forgets how many connections were opened, and how long each answer took from the end of the
-request to the write of the first event: what is no fault of the client's.
+``/-/stats`` tells and forgets how many connections were opened, how long each answer took from the end of the request
+to the write of its head, which is no fault of the client's, and when that was, on the clock of all processes.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class _Server:
     def __init__(self) -> None:
         self._connections = 0
         self._served: list[float] = []
+        self._answered: list[float] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
@@ -63,7 +64,9 @@ class _Server:
                 per_write, per_second = map(int, how)
                 body = _body(wire, int(events), per_write)
                 writer.write(_head(wire))
-                self._served.append(time.perf_counter() - came)
+                answered = time.perf_counter()
+                self._served.append(answered - came)
+                self._answered.append(answered)
                 if per_second:
                     await _paced(writer, body, 1 / per_second)
                     continue
@@ -76,9 +79,15 @@ class _Server:
             writer.close()
 
     def _tell(self, writer: asyncio.StreamWriter) -> None:
-        stats = json.dumps({"connections": self._connections - 1, "served": self._served}).encode()  # less this one
+        stats = json.dumps(
+            {
+                "connections": self._connections - 1,  # less this one
+                "served": self._served,
+                "answered": self._answered,
+            }
+        ).encode()
         writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(stats), stats))
-        self._connections, self._served = 0, []
+        self._connections, self._served, self._answered = 0, [], []
         writer.close()
 
 

@@ -7,11 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import Literal, TypeAlias, TypeVar, cast
 
 import anyio
-import attrs
 from anyio import CancelScope
 
 from pi_ai.errors import ErrorKind, Phase, PiAIError, failure
-from pi_ai.types import UNSET, Timeouts
+from pi_ai.types import CLOCKS, UNSET, Timeouts
 
 T = TypeVar("T")
 
@@ -30,9 +29,9 @@ class Clocks:
     """
 
     def __init__(self, timeouts: Timeouts) -> None:
+        limits = ((name.removesuffix("_ms"), getattr(timeouts, name)) for name in CLOCKS)
         self.limits: dict[str, float] = {
-            name.removesuffix("_ms"): math.inf if value is None or value is UNSET else value / 1000
-            for name, value in attrs.asdict(timeouts).items()
+            name: math.inf if value is None or value is UNSET else value / 1000 for name, value in limits
         }
         self.connect_s = self.limits["connect"]
         self._total_s = self.limits["total"]

@@ -15,12 +15,12 @@ from __future__ import annotations
 import math
 import os
 import re
+import selectors
 import ssl
 import sys
 import zlib
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
-from functools import cache, partial
-from selectors import EVENT_READ, DefaultSelector
+from functools import cache, lru_cache, partial
 from socket import socket
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
@@ -259,10 +259,13 @@ class _NetworkStream:
         self._connection = connection
         self._inside = inside
         self.in_head = True
+        self._sending = False
+        self._unsent = b""  # the head of a request, which goes out with its body
         self._read = b""  # the last bytes of the head so far
         self._ahead = b""  # came behind the head
 
     async def read(self, max_bytes: int, timeout: Any = None) -> bytes:
+        self._sending = False
         data = await self.receive()
         if self.in_head:
             head = self._read + data
@@ -296,14 +299,19 @@ class _NetworkStream:
         self._ahead = data
 
     async def write(self, buffer: bytes, timeout: Any = None) -> None:
-        if not buffer:  # the end of a body whose length was told
+        """Called with the head of a request, with its body, and with the end of that, which may be empty."""
+        if not self._sending:
+            self._sending, self._unsent = True, buffer
+            return
+        data, self._unsent = self._unsent + buffer, b""
+        if not data:
             return
         connection = self._connection
         if self._inside:
             connection.phase = "send"
         self.in_head = True
         try:
-            await connection.clocks.wait(partial(self._stream.send, buffer), phase=connection.phase)
+            await connection.clocks.wait(partial(self._stream.send, data), phase=connection.phase)
         except _LOST as error:
             import httpcore
 
@@ -331,9 +339,13 @@ def _is_readable(raw: socket | None) -> bool:
     """Whether a read would not wait, of a socket that may be closed or, in a test, none at all."""
     if raw is None or raw.fileno() < 0:
         return raw is not None
-    with DefaultSelector() as selector:
-        selector.register(raw, EVENT_READ)
+    with _Selector() as selector:
+        selector.register(raw, selectors.EVENT_READ)
         return bool(selector.select(0))
+
+
+_Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+"""The default one takes two more calls of the system."""
 
 
 @cache
@@ -524,7 +536,7 @@ class Connections:
             return await _open_with(client, request, clocks)
         try:
             # Host, Content-Length and the encoding of names are httpx's business.
-            outgoing = httpx.Request(request.method, request.url, headers=_headers(request), content=request.body)
+            outgoing = httpx.Request(request.method, _url(request.url), headers=_headers(request), content=request.body)
         except Exception as error:
             raise _mapped(error, phase="connect") from error
         proxy = proxy_for(request.url) if proxy is None else proxy or None
@@ -549,6 +561,14 @@ class Connections:
                 close=response.aclose,
                 release=partial(pool.release, connection),
             )
+
+
+@lru_cache
+def _url(text: str) -> httpx.URL:
+    """Parsed once: most calls go where the last one went."""
+    import httpx
+
+    return httpx.URL(text)
 
 
 async def _quietly(close: Callable[[], Awaitable[None]]) -> None:

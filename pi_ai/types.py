@@ -531,8 +531,12 @@ class Timeouts:
         """These clocks, with what is UNSET taken from ``other``."""
         if other is None:
             return self
-        mine, theirs = attrs.asdict(self), attrs.asdict(other)
-        return Timeouts(**{name: theirs[name] if value is UNSET else value for name, value in mine.items()})
+        sources = ((name, other if getattr(self, name) is UNSET else self) for name in CLOCKS)
+        return Timeouts(**{name: getattr(source, name) for name, source in sources})
+
+
+CLOCKS = tuple(field.name for field in attrs.fields(Timeouts))
+"""The names of the clocks."""
 
 
 DEFAULT_TIMEOUTS = Timeouts(
