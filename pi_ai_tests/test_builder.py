@@ -43,6 +43,22 @@ def test_a_whole_call_may_be_given_as_a_value_or_as_its_text() -> None:
         _, delta, end = out.tool_call("1", "f", arguments)
         assert delta.delta == '{"name": "é"}'
         assert (end.tool_call.arguments, end.tool_call.arguments_error) == ({"name": "é"}, None)
+    with pytest.raises(ValueError, match="JSON"):
+        out.tool_call("1", "f", {"x": float("nan")})
+
+
+def test_a_thought_that_was_being_written_is_kept_E14() -> None:
+    out = MessageBuilder(MODEL)
+    out.thinking("a")
+    out.thinking("b")
+    assert out.fail("broken").error.content[0].thinking == "ab"
+
+
+def test_a_count_of_a_failed_attempt_is_not_asked_again() -> None:
+    out = MessageBuilder(MODEL)
+    out.defer_usage(lambda: Usage(input=3, total_tokens=3))
+    out.reset()
+    assert out.message.usage == Usage()
 
 
 def test_a_failed_message_keeps_what_came_and_its_calls_cannot_run_E6_E14() -> None:
