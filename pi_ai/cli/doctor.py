@@ -28,8 +28,13 @@ def doctor(args: argparse.Namespace) -> int:
     """
     from pi_ai.cli.findings import examine  # 50 ms, which no other command needs
 
-    logging.getLogger("pi_ai.auth").setLevel(logging.ERROR)  # what it warns of is found here, too
-    findings = anyio.run(examine, args)
+    warnings = logging.getLogger("pi_ai.auth")
+    level = warnings.level
+    warnings.setLevel(logging.ERROR)  # what it warns of is found here, too
+    try:
+        findings = anyio.run(examine, args)
+    finally:
+        warnings.setLevel(level)
     healthy = all(finding.status != "problem" for finding in findings)
     if args.json:
         print(escaped(dumps({"ok": healthy, "findings": findings})))
