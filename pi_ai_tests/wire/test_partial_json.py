@@ -270,11 +270,13 @@ def large(kind: str, size: int) -> str:
             return json.dumps({"path": "a.py", "content": "x = 'é' \\ \"y\"\n" * (size // 18)})
         case "numbers":
             return json.dumps({"a": [n / 8 for n in range(size // 9)]})
+        case "members":
+            return json.dumps({f"{n:x}": n for n in range(size // 15)})
         case _:
             return json.dumps({"rows": [{"id": n, "name": f"name {n}", "ok": True} for n in range(size // 45)]})
 
 
-KINDS = ("one string", "numbers", "objects")
+KINDS = ("one string", "numbers", "members", "objects")
 
 
 def read_at_every_delta(text: str, step: int = 10) -> float:
@@ -305,6 +307,21 @@ def test_a_large_view_lags_by_little_and_is_whole_at_the_end_J4(kind: str) -> No
         if at % 5_000 == 0:
             assert at + 100 - len(json.dumps(shown)) < len(text) / 30
     assert partial.value == json.loads(text)
+
+
+@pytest.mark.parametrize(("kind", "key", "a_member_costs"), [("one string", "content", 1), ("numbers", "a", 8)])
+def test_large_views_are_copied_when_a_part_of_them_is_new_J4(kind: str, key: str, a_member_costs: int) -> None:
+    """Beyond what is free, all copies together cost 64 times the text, however many pieces it comes in."""
+    text = large(kind, 300_000)
+    partial = PartialArguments()
+    copied = 0
+    before: object = None
+    for at in range(0, len(text), 10):
+        partial.append(text[at : at + 10])
+        if partial.value is not before:
+            before = partial.value
+            copied += max(0, a_member_costs * len(before.get(key, ())) - 16 * 1024)
+    assert 50 * len(text) < copied < 64 * len(text)
 
 
 def test_a_view_of_ordinary_size_never_lags() -> None:
