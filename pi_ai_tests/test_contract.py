@@ -374,10 +374,44 @@ async def test_s9_aclose_is_shielded_and_bounded_where_a_source_does_not_end() -
 
     events = event_stream(source())
     await anext(events)
-    with anyio.CancelScope() as scope, anyio.fail_after(4, shield=True):
+    returned = False
+    with anyio.CancelScope() as scope:
         scope.cancel()
         await events.aclose()
+        returned = True
+    assert returned
     assert events.message.stop_reason == "aborted"
+
+
+async def test_s9_aclose_leaves_the_error_event_to_a_task_that_begins_to_wait_while_the_source_is_closed() -> None:
+    closing, may_close = anyio.Event(), anyio.Event()
+
+    async def source() -> AsyncIterator[Any]:
+        out = MessageBuilder(model())
+        try:
+            yield out.text("a")
+            await anyio.sleep_forever()
+        finally:
+            closing.set()
+            with anyio.CancelScope(shield=True):
+                await may_close.wait()
+
+    events = event_stream(source())
+    assert types(await read(events, 3)) == ["start", "text_start", "text_delta"]
+    got: list[StreamEvent] = []
+
+    async def iterate() -> None:
+        got.extend(await collected(events))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(events.result)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(events.aclose)
+        await closing.wait()
+        tasks.start_soon(iterate)
+        await anyio.wait_all_tasks_blocked()
+        may_close.set()
+    assert types(got) == ["error"]
 
 
 async def test_s10_async_with_closes_and_lets_exceptions_out_as_themselves(kind: str) -> None:
