@@ -557,9 +557,8 @@ class EventSink:
     ``with sink:`` ends the stream on the way out; leaving without a terminal event is an ``error`` ending.
     """
 
-    def __init__(self, send: MemoryObjectSendStream[StreamEvent], message: AssistantMessage) -> None:
+    def __init__(self, send: MemoryObjectSendStream[StreamEvent]) -> None:
         self._send = send
-        self._message = message
         self._ended = False
 
     def push(self, event: StreamEvent) -> None:
@@ -570,10 +569,7 @@ class EventSink:
         if self._ended:
             return
         self._send.send_nowait(event)
-        if isinstance(event, (DoneEvent, ErrorEvent)):
-            self._ended = True
-        else:
-            self._message = event.partial
+        self._ended = isinstance(event, (DoneEvent, ErrorEvent))
 
     def end(self, result: AssistantMessage | None = None) -> None:
         """No more events. Idempotent (R72).
@@ -639,10 +635,9 @@ def create_assistant_message_event_stream(
     :param model: names the message until the first event brings one, and prices its usage.
     """
     send, receive = anyio.create_memory_object_stream[StreamEvent](math.inf)
-    message = _pending(model)
-    sink = EventSink(send, message)
+    sink = EventSink(send)
     source = _Channel(receive) if producer is None else _Produced(receive, sink, producer)
-    events = EventStream(source, partial=message, model=model)
+    events = event_stream(source, model=model)
     _when_gone(sink, send.close)
     _when_gone(events, receive.close)
     return (sink, events) if producer is None else events

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import time
 import warnings
 from collections.abc import AsyncIterator
 from typing import Any
@@ -179,8 +180,10 @@ async def test_s5_a_source_that_yields_no_events_is_told_what_it_did() -> None:
 
     message = await event_stream(source()).result()
     assert message.error_message == "the source of a stream must yield events, not str"
-    assert message.error_info.kind == "internal"
+    assert (message.error_info.kind, message.error_info.provider) == ("internal", None)
     assert "test_contract" not in repr(message.error_info)
+    named = await event_stream(source(), model=model()).result()
+    assert (named.error_info.provider, named.error_info.model) == (model().provider, model().id)
 
 
 # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -559,6 +562,34 @@ async def test_s15_cancellation_is_seen_at_least_every_16_buffered_events(kind: 
                 seen += 1
         assert scope.cancelled_caught
         assert seen <= 16
+
+
+async def test_s15_a_cancelled_checkpoint_passes_and_ends_the_stream() -> None:
+    async def source() -> AsyncIterator[Any]:
+        out = MessageBuilder(model())
+        yield [event for _ in range(50) for event in out.text("a")]
+
+    events = event_stream(source())
+    returned = False
+    with anyio.CancelScope() as scope:
+        await read(events, 16)
+        scope.cancel()
+        await anext(events)
+        returned = True
+    assert not returned
+    assert events.message.stop_reason == "aborted"
+
+
+async def test_s21_a_message_tells_how_long_it_took() -> None:
+    async def source() -> AsyncIterator[Any]:
+        out = MessageBuilder(model())
+        await anyio.sleep(0.05)
+        yield out.finish("stop")
+
+    began = time.monotonic()
+    message = await event_stream(source()).result()
+    assert message.duration_ms is not None
+    assert 49 <= message.duration_ms <= (time.monotonic() - began) * 1000 + 1
 
 
 async def test_s15_other_tasks_run_while_a_chunk_of_many_events_is_read(kind: str) -> None:

@@ -12,15 +12,15 @@ from functools import partial
 from random import Random
 
 import anyio
+import anyio.abc
+import attrs
 import pytest
 
-from pi_ai import (
-    Registry,
-    Timeouts,
-    complete,
-    transport,
-)
+from pi_ai import PiAIError, Registry, Timeouts, complete, transport
+from pi_ai.clocks import Clocks
 from pi_ai.testing.server import Answer, Received, Server
+from pi_ai.transport import Connections, HttpRequest
+from pi_ai.types import DEFAULT_TIMEOUTS
 from pi_ai_tests.rigs import CONTEXT, END, SSE, chunk, model
 from pi_ai_tests.transport.rigs import first_delta, until, well
 
@@ -327,3 +327,48 @@ def test_F66_a_forked_child_leaves_the_parents_connections_alone() -> None:
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.stdout.strip(), done.stderr) == ("0 [1, 2, 1]", "")
+
+
+# ── requests that are not sent ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("url", ["http://host:port/v1", "http://\N{SNOWMAN}\N{ZERO WIDTH SPACE}/", "http://a\nb/"])
+async def test_an_address_that_is_none_is_told_before_anything_is_sent(url: str) -> None:
+    request = HttpRequest(url=url, headers={}, body=b"{}")
+    async with Connections() as connections:
+        with pytest.raises(PiAIError) as failed:
+            await connections.open(request, Clocks(DEFAULT_TIMEOUTS))
+    assert (failed.value.info.kind, failed.value.info.phase) == ("config", "connect")
+
+
+async def test_a_credential_goes_to_another_machine_over_https_unless_it_is_allowed_X6() -> None:
+    request = HttpRequest(url="http://host.example/v1", headers={"Authorization": "Bearer k"}, body=b"{}")
+    async with Connections() as connections:
+        with pytest.raises(PiAIError) as refused:
+            await connections.open(request, Clocks(DEFAULT_TIMEOUTS))
+    assert "allow_insecure=True" in refused.value.info.message
+    attrs.evolve(request, allow_insecure=True).check_secrecy()
+    attrs.evolve(request, url="https://host.example/v1").check_secrecy()
+
+
+async def test_the_head_of_a_request_goes_out_with_its_body() -> None:
+    pieces: list[bytes] = []
+
+    async def handle(client: anyio.abc.SocketStream) -> None:
+        async with client:
+            pieces.append(await client.receive())
+            await client.send(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    async with anyio.create_task_group() as tasks, Connections() as connections:
+        tasks.start_soon(listener.serve, handle)
+        for method, body in (("POST", b'{"a": 1}'), ("POST", b""), ("GET", b"")):
+            request = HttpRequest(url=f"http://127.0.0.1:{port}/", headers={}, body=body, method=method)
+            exchange = await connections.open(request, Clocks(DEFAULT_TIMEOUTS))
+            await exchange.aclose()
+            head, _, sent = pieces[-1].partition(b"\r\n\r\n")
+            assert head.startswith(method.encode())
+            assert sent == body
+        tasks.cancel_scope.cancel()
+    await listener.aclose()
