@@ -75,7 +75,7 @@ def demonstration(folder: str) -> tuple[Path, Path]:
 async def main(prompts: Path | None = None, answers: Path | None = None) -> None:
     async with Sandbox() as box, Registry(max_connections=AT_A_TIME) as pi:
         name = os.environ.get("PI_AI_MODEL", "")
-        model = pi.get_model(*name.split("/", 1)) if name else box.model()  # the sandbox repeats what it is told
+        model = pi.get_model(name) if name else box.model()  # the sandbox repeats what it is told
         with tempfile.TemporaryDirectory() as folder:
             if prompts is None or answers is None:
                 prompts, answers = demonstration(folder)

@@ -39,7 +39,7 @@ async def main() -> None:
     contexts = [Context([UserMessage(f"What is {number} + {number}?")]) for number in range(100)]
     async with Sandbox() as box, Registry() as pi:
         name = os.environ.get("PI_AI_MODEL", "")
-        model = pi.get_model(*name.split("/", 1)) if name else box.model()  # the sandbox repeats what it is told
+        model = pi.get_model(name) if name else box.model()  # the sandbox repeats what it is told
         local = [(await pi.complete(model, context)).text for context in contexts]
 
         ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)

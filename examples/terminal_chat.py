@@ -53,7 +53,7 @@ async def stop_on_ctrl_c(answer: EventStream) -> None:
 async def main() -> None:
     async with Sandbox() as box, Registry() as pi:
         name = os.environ.get("PI_AI_MODEL", "")
-        model = pi.get_model(*name.split("/", 1)) if name else box.model()
+        model = pi.get_model(name) if name else box.model()
         context = Context()
         while (line := await read_line()) is not None:
             if line:

@@ -93,7 +93,7 @@ async def client(service: Service, port: int) -> None:
 async def main(port: int | None = None) -> None:
     async with Sandbox() as box, Registry() as pi:
         name = os.environ.get("PI_AI_MODEL", "")
-        model = pi.get_model(*name.split("/", 1)) if name else box.model()  # the sandbox repeats what it is told
+        model = pi.get_model(name) if name else box.model()  # the sandbox repeats what it is told
         service = Service(pi, model)
         async with trio.open_nursery() as nursery:
             [listener] = await nursery.start(service.serve, port or 0)

@@ -16,6 +16,7 @@ import base64
 import binascii
 import contextlib
 import json
+import logging
 import math
 import re
 from abc import ABC, abstractmethod
@@ -96,6 +97,8 @@ UI_MESSAGE_HEADERS: Mapping[str, str] = MappingProxyType(
 JSON_LINES_HEADERS: Mapping[str, str] = MappingProxyType({"content-type": "application/x-ndjson", **_UNBUFFERED})
 """Headers of JSON lines."""
 
+_log = logging.getLogger("pi_ai.bridges")
+"""Says what a browser is not told."""
 _DRAIN_S = 0.2
 """Longest wait for the end of the bytes after the last event."""
 _OURS = "pi_ai"
@@ -292,6 +295,8 @@ class _Chunks:
             chunks.append({"type": "abort"})
 
     def _fail(self, message: AssistantMessage, chunks: list[JSONObject | None]) -> None:
+        info = message.error_info
+        _log.warning("An answer failed: %s", message.error_message if info is None else info.message)
         self._finish = "error"
         chunks.append({"type": "error", "errorText": self._error_text(message) or discreet(message)})
 
@@ -676,17 +681,21 @@ def _assign(here: T, there: T) -> T:
 def context_from_ui_messages(
     messages: Any, *, system_prompt: str | None = None, tools: list[Tool] | None = None
 ) -> Context:
-    """The conversation that a browser posts (``messages`` in the body of ``useChat``), to be answered.
+    """The conversation that a browser posts, to be answered: the body of ``useChat``, or the ``messages`` in it.
 
     Texts, thoughts with their signatures, tool calls with their results, images and text files as ``data:`` URLs are
     taken; sources, data parts and calls that were never finished are not. A browser can write what it likes into all
     of it, also into what the model and the tools are said to have said.
 
-    :param messages: JSON: a list of ``UIMessage``.
+    :param messages: JSON: a list of ``UIMessage``, or the body that has it as its ``messages``.
     :param system_prompt: yours, not the browser's: a message with role ``system`` is refused.
     :param tools: what the model may call.
-    :raises ValueError: it is no such list; the message names the place. Answer with status 400.
+    :raises ValueError: it is none, or empty; the text names the place. Answer with status 400.
     """
+    if isinstance(messages, dict):
+        messages = cast("JSONObject", messages).get("messages")
+    if not _list(messages, "messages"):
+        raise ValueError("messages is empty: there is nothing to answer")
     found: list[Message] = []
     for number, message in enumerate(_list(messages, "messages")):
         place = f"messages[{number}]"

@@ -98,8 +98,10 @@ def stream_api(
 
 
 @completing_ids
-def get_model(provider: str, id: str) -> Model:  # noqa: A002 - pi's name
+def get_model(provider: str, id: str | None = None) -> Model:  # noqa: A002 - pi's name
     """A model by provider and id: ``get_model("anthropic", "claude-sonnet-4-5")``.
+
+    Or by both in one, as the command line has them: ``get_model("anthropic/claude-sonnet-4-5")``.
 
     :raises LookupError: there is none; the message names the closest ones.
     """

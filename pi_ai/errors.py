@@ -141,6 +141,9 @@ class ErrorInfo:
 class PiAIError(Exception):
     """Root of everything that pi_ai raises for a failed request.
 
+    ``str()`` is what pi says, as in ``message.error_message``. Where ``info.message`` says more, such as what to do, it
+    is a note of the exception, which tracebacks show.
+
     :ivar info: the failure as data.
     """
 
@@ -151,6 +154,8 @@ class PiAIError(Exception):
         super().__init__(info, text)
         self.info = info
         self.text = text or info.message
+        if info.message != self.text:
+            self.add_note(info.message)
 
     def __str__(self) -> str:
         return self.text

@@ -26,7 +26,7 @@ from pi_ai.errors import ConfigError, ErrorInfo, PiAIError, failure
 from pi_ai.events import StreamEvent
 from pi_ai.headers import layer_headers
 from pi_ai.providers.base import Provider
-from pi_ai.providers.catalogue import UnknownModel, closest, completing_ids
+from pi_ai.providers.catalogue import UnknownModel, closest, completing_ids, provider_and_id
 from pi_ai.providers.collection import Providers, models_of
 from pi_ai.providers.composed import Reading
 from pi_ai.providers.config import ProviderConfig, ProviderKeywords
@@ -148,11 +148,12 @@ class Registry:
     # ── models ───────────────────────────────────────────────────────────────────────────────────────────────
 
     @completing_ids
-    def get_model(self, provider: str, id: str) -> Model:  # noqa: A002 - pi's name
-        """A model by provider and id.
+    def get_model(self, provider: str, id: str | None = None) -> Model:  # noqa: A002 - pi's name
+        """A model by provider and id, or by both in one: ``"groq/openai/gpt-oss-120b"``.
 
         :raises LookupError: there is none; the message names the closest ones.
         """
+        provider, id = provider_and_id(provider, id)  # noqa: A001
         found = self._providers.find(provider)
         if self._modifies(found) is None:
             return found.get_model(id)

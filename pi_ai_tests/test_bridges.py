@@ -39,6 +39,7 @@ from pi_ai import (
     dumps,
     event_stream,
     loads,
+    stream,
     to_json,
 )
 from pi_ai.agents import RunLimits, run_tools
@@ -708,7 +709,9 @@ def test_steps_are_answers_of_their_own_and_unfinished_calls_are_left_out():
 
 
 WRONG: dict[str, Any] = {
-    "messages must be a list, not dict": {},
+    "messages must be a list, not NoneType": {},
+    "messages must be a list, not str": "Hi",
+    "messages is empty: there is nothing to answer": {"messages": []},
     "messages[0] must be an object, not str": ["Hi"],
     "messages[0].role must be a str, not NoneType": [{}],
     "messages[0].role must be user or assistant, not 'tool'": [{"role": "tool", "parts": []}],
@@ -738,6 +741,21 @@ def test_what_is_no_list_of_messages_is_refused_by_name(reason: str, messages: A
     with pytest.raises(ValueError, match="messages") as raised:
         context_from_ui_messages(messages)
     assert str(raised.value) == reason
+
+
+@pytest.mark.anyio
+async def test_what_the_browser_is_not_told_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    frames = [data async for data in ui_message_stream(stream(model(api="nope"), CONTEXT))]
+    assert b"(config)" in b"".join(frames)
+    assert b"nope" not in b"".join(frames)
+    [record] = caplog.records
+    assert record.name == "pi_ai.bridges"
+    assert "No API provider registered for api: nope" in record.getMessage()
+
+
+def test_the_body_is_taken_as_it_is_posted():
+    asked = [user({"type": "text", "text": "Hi"})]
+    assert context_from_ui_messages({"id": "1", "messages": asked}) == context_from_ui_messages(asked)
 
 
 JSON = st.recursive(

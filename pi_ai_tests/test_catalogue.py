@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import pi_ai
 from pi_ai.providers import catalogue
 from pi_ai.providers.catalogue import (
     UnknownModel,
@@ -177,6 +178,19 @@ def test_an_unknown_provider_is_a_lookup_error_that_names_the_closest_providers(
             call()
         assert isinstance(caught.value, LookupError)
         assert str(caught.value).startswith("the catalogue has no provider 'antropic'; closest: anthropic")
+
+
+def test_provider_and_id_may_be_one_name():
+    assert get_model("groq/openai/gpt-oss-120b") == get_model("groq", "openai/gpt-oss-120b")
+    assert pi_ai.get_model("groq/openai/gpt-oss-120b") == get_model("groq", "openai/gpt-oss-120b")
+    for name in ("groq", "groq/"):
+        with pytest.raises(TypeError, match=r'get_model\("groq/…"\)'):
+            get_model(name)
+
+
+def test_who_looks_for_the_sandbox_is_told_where_it_is():
+    with pytest.raises(UnknownProvider, match=r"pi_ai\.testing\.Sandbox"):
+        get_model("sandbox", "openai-completions")
 
 
 def test_nothing_is_suggested_where_nothing_is_alike():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import Any
 
 import httpx
@@ -52,6 +53,16 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def no_time_is_lost_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pi_ai.retries.RetryPolicy._wait", lambda policy, state: 0.0)
+
+
+# ── what an exception says ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_exception_has_the_advice_as_a_note_where_its_text_has_none() -> None:
+    error = failure("auth", "No key. Set GROQ_API_KEY.", text="No key")
+    for each in (error, pickle.loads(pickle.dumps(error))):
+        assert (str(each), each.__notes__) == ("No key", ["No key. Set GROQ_API_KEY."])
+    assert not hasattr(failure("auth", "No key. Set GROQ_API_KEY."), "__notes__")
 
 
 # ── C. errors that the provider tells ────────────────────────────────────────────────────────────────────────

@@ -35,7 +35,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         name = os.environ.get("PI_AI_MODEL", "")
         if name:
             pi = await stack.enter_async_context(Registry())
-            app.state.model = pi.get_model(*name.split("/", 1))
+            app.state.model = pi.get_model(name)
         else:
             box = await stack.enter_async_context(Sandbox())
             box.script(Turn("Here is a long story. " * 40), delivery=Delivery(tokens_per_second=20))
@@ -51,8 +51,8 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 async def ask(request: Request) -> Response:
     """Begin an answer; its id is where to look at it."""
     try:
-        context = context_from_ui_messages((await request.json())["messages"], system_prompt="Be helpful.")
-    except (ValueError, LookupError, TypeError) as error:
+        context = context_from_ui_messages(await request.json(), system_prompt="Be helpful.")
+    except ValueError as error:  # its text names the place
         return JSONResponse({"error": str(error)}, status_code=400)
     state, answer = request.app.state, uuid.uuid4().hex
     await state.tasks.start(run, state, answer, context)

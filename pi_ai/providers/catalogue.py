@@ -36,7 +36,8 @@ class UnknownProvider(LookupError):
         self.provider, self.closest = provider, closest
 
     def __str__(self) -> str:
-        return f"the catalogue has no provider {self.provider!r}{_closest_words(self.closest)}"
+        hint = "; the sandbox is pi_ai.testing.Sandbox" if self.provider == "sandbox" else _closest_words(self.closest)
+        return f"the catalogue has no provider {self.provider!r}{hint}"
 
 
 class UnknownModel(LookupError):
@@ -61,13 +62,26 @@ def completing_ids(function: Callable[..., Model]) -> GetModel:
     return cast("GetModel", function)
 
 
+def provider_and_id(provider: str, id: str | None) -> tuple[str, str]:  # noqa: A002 - pi's name
+    """The arguments of ``get_model``, of which the first one may be both: ``"groq/openai/gpt-oss-120b"``.
+
+    :raises TypeError: there is no id.
+    """
+    if id is None:
+        provider, _, id = provider.partition("/")  # noqa: A001 - ids hold slashes
+        if not id:
+            raise TypeError(f'get_model() needs an id, too: get_model("{provider}", "…") or get_model("{provider}/…")')
+    return provider, id
+
+
 @completing_ids
-def get_model(provider: str, id: str) -> Model:  # noqa: A002 - pi's name
-    """A built-in model: ``get_model("anthropic", "claude-sonnet-4-5")``.
+def get_model(provider: str, id: str | None = None) -> Model:  # noqa: A002 - pi's name
+    """A built-in model: ``get_model("groq", "openai/gpt-oss-120b")``, or ``get_model("groq/openai/gpt-oss-120b")``.
 
     :raises UnknownProvider: the catalogue has no such provider.
     :raises UnknownModel: the provider has no such model; the message names the closest ids.
     """
+    provider, id = provider_and_id(provider, id)  # noqa: A001
     model = find_model(provider, id)
     if model is None:
         raise UnknownModel(provider, id, closest(id, [data["id"] for data in _models_of(provider)]))

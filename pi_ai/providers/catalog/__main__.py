@@ -140,7 +140,7 @@ class GetModel(Protocol):
 
 {overloads}
     @overload
-    def __call__(self, provider: str, id: str) -> Model: ...
+    def __call__(self, provider: str, id: str | None = None) -> Model: ...
 '''
 
 
