@@ -361,10 +361,17 @@ def test_the_version(capsys):
     assert capsys.readouterr().out == f"pi-ai {__version__}\n"
 
 
+def test_without_a_command_the_help_says_which_there_are(capsys):
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    for command in ("stream", "chat", "models", "doctor"):
+        assert f"\n    {command} " in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ("", "COMMAND"),
         ("speak", "speak"),
         ("stream", "prompt"),
         ("stream ''", "the prompt is empty"),

@@ -132,7 +132,7 @@ def test_thinking_system_usage_and_retry(tmp_path, box):
         "Thinking is off.",
     ):
         assert words in said
-    assert done.returncode == 0
+    assert done.returncode == 1  # there was something that it did not understand
 
 
 def test_usage_adds_up_what_each_model_has_cost(tmp_path, box):
@@ -144,7 +144,9 @@ def test_usage_adds_up_what_each_model_has_cost(tmp_path, box):
 
 
 def test_help_lists_every_command_and_an_unknown_one_is_said(tmp_path, box):
-    said = piped(tmp_path, box.base_url(), "/help\n/nope\n/exit\nnever\n").stderr.decode()
+    done = piped(tmp_path, box.base_url(), "/help\n/nope\n/exit\nnever\n")
+    said = done.stderr.decode()
+    assert done.returncode == 1
     for word in ("/model", "/thinking", "/system", "/save", "/load", "/retry", "/usage", "/exit", '"""'):
         assert word in said
     assert "There is no /nope" in said

@@ -16,6 +16,7 @@ share.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ import anyio
 
 from pi_ai._version import __version__
 from pi_ai.cli import auth, chat, completion, doctor, models, stream
-from pi_ai.cli.terminal import INTERRUPTED, READER_LEFT, discard_output, fail
+from pi_ai.cli.terminal import INTERRUPTED, READER_LEFT, WRONG, discard_output, fail
 from pi_ai.errors import PiAIError, failure
 from pi_ai.providers.extensions import Extensions, sources_of
 from pi_ai.registry import current
@@ -45,7 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     :raises SystemExit: from argparse: a usage error, ``--help``, ``--version``.
     """
     try:
-        args = _parser().parse_args(argv)
+        parser = _parser()
+        args = parser.parse_args(argv)
+        if not hasattr(args, "run"):
+            parser.print_help(sys.stderr)
+            return WRONG
         _load_extensions(args.extensions)
         run: Callable[[argparse.Namespace], int] = args.run
         return run(args)
@@ -73,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="a Python file that registers providers; repeatable",
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND")
     for name, command in _COMMANDS.items():
         subparser = commands.add_parser(
             name, help=command.help, description=f"{command.help[0].upper()}{command.help[1:]}."

@@ -148,6 +148,7 @@ class _Chat:
         self._was_interrupted = False
         self._has_left = False
         self._has_failed = False
+        self._was_misunderstood = False
         self._pi = Registry()
 
     async def run(self) -> int:
@@ -166,7 +167,8 @@ class _Chat:
             raise broken
         if self._has_left:
             return INTERRUPTED
-        return FAILED if self._has_failed and not self._keyboard.is_person else OK
+        unhappy = self._has_failed or self._was_misunderstood
+        return FAILED if unhappy and not self._keyboard.is_person else OK
 
     async def _talk(self) -> None:
         if self._keyboard.is_person:
@@ -247,11 +249,13 @@ class _Chat:
         word, _, argument = line.partition(" ")
         command = _COMMANDS.get(word)
         if command is None:
+            self._was_misunderstood = True
             say(f"There is no {word}; /help lists the commands, and //… says something that begins with a slash.")
             return
         try:
             await command.run(self, argument.strip())
         except PiAIError as error:
+            self._was_misunderstood = True
             say(error.info.message)
 
 

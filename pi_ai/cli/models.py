@@ -72,6 +72,9 @@ def models(args: argparse.Namespace) -> int:
     width = max((len(f"{model.provider}/{model.id}") for model in found), default=0)
     for model in found:
         put(escaped(dumps(model) if args.json else _model_line(model, width)) + "\n")
+    if not found:
+        among = sorted({model.provider for model in registry.get_available()}) if args.available else []
+        say(f"No model fits{'; configured are: ' + ', '.join(among) if among else ''}.")
     if problem := registry.get_error():
         say(problem)
     return OK

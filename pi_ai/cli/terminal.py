@@ -24,7 +24,7 @@ from pi_ai.types import AssistantMessage
 
 T = TypeVar("T")
 
-OK, FAILED, INTERRUPTED, READER_LEFT = 0, 1, 130, 141
+OK, FAILED, WRONG, INTERRUPTED, READER_LEFT = 0, 1, 2, 130, 141
 """Exit statuses, see :mod:`pi_ai.cli`."""
 
 DIM, NOT_DIM = "\x1b[2m", "\x1b[22m"
@@ -130,10 +130,11 @@ def summary(message: AssistantMessage) -> str:
     usage = message.usage
     prompt = usage.input + usage.cache_read + usage.cache_write
     cached = f" ({usage.cache_read} cached)" if usage.cache_read else ""
+    told = f"{prompt} tokens in{cached}, {usage.output} out, {dollars(usage.cost.total)}"
     ending = {"length": ", cut off at the token limit", "aborted": ", aborted", "error": ", failed"}
     return (
-        f"{message.provider}/{message.model}: {prompt} tokens in{cached}, {usage.output} out, "
-        f"{dollars(usage.cost.total)}, {(message.duration_ms or 0) / 1000:.1f} s{ending.get(message.stop_reason, '')}"
+        f"{message.provider}/{message.model}: {told if usage.total_tokens else 'tokens unknown'}, "
+        f"{(message.duration_ms or 0) / 1000:.1f} s{ending.get(message.stop_reason, '')}"
     )
 
 

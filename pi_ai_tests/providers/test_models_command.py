@@ -60,7 +60,7 @@ def test_only_models_that_can_be_used_are_available(models, monkeypatch):
     monkeypatch.setenv("GROQ_API_KEY", "k")
     _, out, _ = models("--available", "--json")
     assert {json.loads(line)["provider"] for line in out.splitlines()} == {"groq"}
-    assert models("--available", "--provider", "anthropic")[1] == ""
+    assert models("--available", "--provider", "anthropic") == (0, "", "No model fits; configured are: groq.\n")
 
 
 def test_an_unknown_provider_is_an_error_that_names_the_closest(models):
