@@ -106,13 +106,26 @@ def pytest_unconfigure() -> None:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     """Forbid or allow the network to one test and its fixtures."""
     forbidden = item.config.stash[_forbidden]
-    records = item.config.getoption("--pi-ai-record") != "none" and "cassette" in getattr(item, "fixturenames", ())
+    records = _records(item)
     marker = item.get_closest_marker("pi_ai_no_network"), item.get_closest_marker("pi_ai_network")
     _guard(marker[0] is not None or (forbidden and marker[1] is None and not records))
     try:
         return (yield)
     finally:
         _guard(forbidden)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say in the report of a test that failed where its cassette is: nowhere."""
+    report = yield
+    if report.failed and _records(item):
+        report.sections.append(("cassette", "The test failed, so that nothing was recorded."))
+    return report
+
+
+def _records(item: pytest.Item) -> bool:
+    return item.config.getoption("--pi-ai-record") != "none" and "cassette" in getattr(item, "fixturenames", ())
 
 
 def _guard(forbidden: bool) -> None:

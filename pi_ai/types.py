@@ -322,6 +322,11 @@ class ToolResultMessage:
     duration_ms: int | None = attrs.field(default=None, kw_only=True)
     nested_calls: Any = attrs.field(default=None, kw_only=True)
 
+    @property
+    def text(self) -> str:
+        """All text blocks, one a line, as models read them."""
+        return "\n".join([block.text for block in self.content if isinstance(block, TextContent)])
+
 
 @attrs.define
 class AssistantMessage:

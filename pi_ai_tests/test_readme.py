@@ -26,6 +26,7 @@ from pi_ai.errors import ConfigError
 from pi_ai.events import TerminalEvent, UpdateEvent
 from pi_ai.providers import local
 from pi_ai.providers.catalogue import get_models
+from pi_ai.testing import Sandbox
 from pi_ai.testing.server import Server
 from pi_ai.types import DEFAULT_TIMEOUTS, KnownApi
 from pi_ai_tests.documents import Document, reroute
@@ -41,6 +42,11 @@ def rows(heading):
     """The cells of the table whose first column has this heading."""
     table = README[README.index(f"| {heading} |") :].split("\n\n")[0].splitlines()[2:]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table]
+
+
+def chapter(title):
+    """What stands under a heading of the second level."""
+    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
 def words(cell):
@@ -107,6 +113,30 @@ def test_every_example_runs_and_prints_what_it_says(world, anyio_backend, capsys
 def test_the_quick_start_runs_on_the_real_model(capsys):
     DOCUMENT.play(*blocks("python")[0], {"__name__": "readme"}, ("asyncio", {}))
     assert len(capsys.readouterr().out.split()) > 3
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_web_applications_stream_and_refuse_what_is_no_conversation():
+    client_of = pytest.importorskip("starlette.testclient", reason="starlette is not installed").TestClient
+    plain, resuming = re.findall(r"^```py\n(.*?)^```", chapter("To the browser: bridges"), re.MULTILINE | re.DOTALL)
+    posted = {"id": "1", "messages": [{"role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}
+    with Sandbox().in_thread() as box:
+        for code in (plain, f"{plain}\n{resuming}"):
+            names = {"__name__": "app"}
+            exec(code, names)
+            names["model"] = box.model()
+            with client_of(names["app"]) as client:
+                answer = client.post("/api/chat", json=posted)
+                assert answer.headers["content-type"].startswith("text/event-stream")
+                assert answer.text.endswith("data: [DONE]\n\n")
+                assert client.post("/api/chat", json={"messages": []}).status_code == 400
+                assert client.post("/api/chat", content=b"?").status_code == 400
+                if code is plain:
+                    assert '"text-delta"' in client.get("/ask?prompt=Hi").text
+                else:
+                    assert client.get("/api/chat/1/stream").text == answer.text
+                    assert client.get("/api/chat/2/stream").status_code == 204
+                    assert client.delete("/api/chat/1").status_code == 204
 
 
 # ── the commands ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -70,10 +70,11 @@ def test_a_newcomer_records_with_a_key_and_plays_without(folder: Path) -> None:
 
 def test_a_test_that_fails_writes_nothing(folder: Path) -> None:
     record, _ = commands()
-    with Sandbox(default=Turn("I do not know.")).in_thread() as box:
+    with Sandbox(default=Turn("?")).in_thread() as box:
         provider(folder, box)
         done = command(folder, record, OPENROUTER_API_KEY="canary-of-the-chapter")
     assert "2 failed" in done.stdout
+    assert "nothing was recorded" in done.stdout
     assert not (folder / PAGE).exists()
 
 
