@@ -1,22 +1,36 @@
 """Runs and structured output with a real model: the embedded llama.cpp server (marker ``live``).
 
-135 million parameters call a tool only when the call is begun for them; from there on the server holds them to the
-schema. What is asserted is that calls run and values come, never which.
+135 million parameters call a tool only when the call is begun for them, by a forced choice or by hand; from there on
+the server holds them to the schema. What is asserted is that calls run and values come, never which.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 import attrs
 import pytest
 
-from pi_ai import Context, Model, Registry, RunLimits, ToolResultEvent, UserMessage, run_tools, stream_as, tool
+from pi_ai import (
+    Context,
+    Model,
+    Registry,
+    RunLimits,
+    ToolChoice,
+    ToolResultEvent,
+    UserMessage,
+    complete_as,
+    run_tools,
+    stream_as,
+    tool,
+    validate_tool_call,
+)
 from pi_ai.history import loose_ends
 from pi_ai.providers.local import is_available, stop_local_servers
-from pi_ai_tests.test_live import SMALL, at, at_most, prefilled
+from pi_ai_tests.test_live import SMALL, at, at_most, collected, prefilled
 from pi_ai_tests.test_local_server import TOOL_TEMPLATE
 
 pytestmark = [
@@ -85,3 +99,81 @@ async def test_an_answer_is_a_value(pi: Registry, served: tuple[Model, str]) -> 
     assert value.city in ("Paris", "Rome")
     assert len(partials) > 2
     assert partials[-1]["city"] == value.city
+
+
+# ── a forced call, without any help of the caller's ──────────────────────────────────────────────────────────
+
+
+@tool
+async def roll(sides: Literal[6, 20]) -> int:
+    """Roll a die."""
+    return sides
+
+
+MEETING_MAIL = Context([UserMessage("Ann and I meet at nine, Tokyo time.")])
+
+
+@attrs.frozen
+class Meeting:
+    """A meeting that is mentioned."""
+
+    zone: str
+    people: list[str] = attrs.Factory(list)
+
+
+@pytest.mark.parametrize("choice", ["any", {"type": "tool", "name": "get_weather"}, {"type": "tool", "name": "roll"}])
+async def test_a_forced_choice_is_a_call_that_fits_its_schema_and_is_streamed(pi: Registry, choice: ToolChoice) -> None:
+    context = Context([UserMessage("What is the weather in Paris?")], tools=[get_weather, roll])
+    events = await collected(pi.stream(SMALL, context, at_most(100, tool_choice=choice)))
+    message = events[-1].message  # type: ignore[union-attr]
+    assert message.stop_reason == "toolUse"
+    [call] = message.tool_calls
+    assert call.name in (["get_weather", "roll"] if choice == "any" else [choice["name"]])  # type: ignore[index]
+    validate_tool_call([get_weather, roll], call)
+    assert (message.text, call.arguments_error) == ("", None)
+    pieces = [event.delta for event in events if event.type == "toolcall_delta"]
+    assert len(pieces) > 2
+    assert json.loads("".join(pieces)) == call.arguments
+
+
+async def test_an_answer_is_a_value_of_a_type_with_free_strings(pi: Registry) -> None:
+    value = await complete_as(SMALL, MEETING_MAIL, Meeting, at_most(200, temperature=0), registry=pi)
+    assert isinstance(value, Meeting)
+
+
+async def test_a_forced_call_ends_at_the_token_limit(pi: Registry) -> None:
+    context = attrs.evolve(MEETING_MAIL, tools=[get_weather])
+    message = await pi.complete(SMALL, context, at_most(3, tool_choice="any"))
+    assert (message.stop_reason, message.usage.output) == ("length", 3)
+
+
+async def test_the_callers_hook_has_the_last_word_on_a_forced_call(pi: Registry) -> None:
+    seen: list[Any] = []
+
+    async def unforced(body: Any, _: Model) -> Any:
+        seen.append(body)
+        return {**body, "messages": body["messages"][:-1], "tool_choice": "none"}
+
+    context = attrs.evolve(MEETING_MAIL, tools=[get_weather, roll])
+    choice: ToolChoice = {"type": "tool", "name": "roll"}
+    message = await pi.complete(SMALL, context, at_most(8, tool_choice=choice, on_payload=unforced))
+    assert message.text
+    assert not message.tool_calls
+    [body] = seen
+    assert (body["tool_choice"], [tool["function"]["name"] for tool in body["tools"]]) == ("required", ["roll"])
+
+
+async def test_a_result_of_a_forced_call_is_fed_back(pi: Registry) -> None:
+    context = Context([UserMessage("What is the weather in Paris?")], tools=[get_weather])
+    run = run_tools(SMALL, context, None, at_most(40, tool_choice="any"), limits=RunLimits(turns=2), registry=pi)
+    assert (await run.result()).stop_reason in ("stop", "length")
+    assert [message.role for message in context.messages[:4]] == ["user", "assistant", "toolResult", "assistant"]
+
+
+async def test_tools_that_are_not_forced_change_no_word(pi: Registry) -> None:
+    plain = await pi.complete(SMALL, MEETING_MAIL, at_most(12, temperature=0))
+    offered = attrs.evolve(MEETING_MAIL, tools=[get_weather])
+    auto = await pi.complete(SMALL, offered, at_most(12, temperature=0, tool_choice="auto"))
+    assert auto.usage.input + auto.usage.cache_read == plain.usage.input + plain.usage.cache_read
+    assert auto.text
+    assert not auto.tool_calls
