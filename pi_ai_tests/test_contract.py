@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 from anyio.lowlevel import checkpoint
 
 from pi_ai import (
+    AssistantMessage,
     Context,
     DoneEvent,
     ErrorEvent,
@@ -28,14 +30,18 @@ from pi_ai import (
     StreamEvent,
     StreamOptions,
     TextDeltaEvent,
+    Usage,
     UserMessage,
+    calculate_cost,
     complete,
     complete_sync,
     event_stream,
     open_event_channel,
     stream,
 )
+from pi_ai.errors import failure
 from pi_ai.testing.server import Answer, Received, Server
+from pi_ai.types import Cost, ModelCost
 from pi_ai_tests.rigs import CONTEXT, DONE, END, HANG, KINDS, SSE, chunk, model, rig
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("http")]
@@ -182,8 +188,19 @@ async def test_s5_a_source_that_yields_no_events_is_told_what_it_did() -> None:
     assert message.error_message == "the source of a stream must yield events, not str"
     assert (message.error_info.kind, message.error_info.provider) == ("internal", None)
     assert "test_contract" not in repr(message.error_info)
+    [note] = message.diagnostics
+    assert (note.type, note.error.name) == ("internal_error", "TypeError")
+    assert "Traceback" in note.error.stack
     named = await event_stream(source(), model=model()).result()
-    assert (named.error_info.provider, named.error_info.model) == (model().provider, model().id)
+    info = named.error_info
+    assert (info.provider, info.api, info.model) == (model().provider, model().api, model().id)
+
+    async def told() -> AsyncIterator[Any]:
+        raise failure("server", "broken", provider="p", api="a", model="m")
+        yield
+
+    info = (await event_stream(told(), model=model()).result()).error_info
+    assert (info.kind, info.provider, info.api, info.model) == ("server", "p", "a", "m")
 
 
 # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -590,6 +607,40 @@ async def test_s21_a_message_tells_how_long_it_took() -> None:
     message = await event_stream(source()).result()
     assert message.duration_ms is not None
     assert 49 <= message.duration_ms <= (time.monotonic() - began) * 1000 + 1
+
+
+@pytest.mark.parametrize("told", [Usage(input=1_000_000), Usage(output=500_000), Usage(total_tokens=7)], ids=repr)
+async def test_s21_usage_that_a_source_tells_without_a_price_gets_the_models(told: Usage) -> None:
+    async def source() -> AsyncIterator[Any]:
+        message = AssistantMessage(usage=attrs.evolve(told))
+        yield StartEvent(partial=message)
+        yield DoneEvent("stop", message)
+
+    priced = attrs.evolve(model(), cost=ModelCost(input=2, output=4))
+    expected = calculate_cost(priced, attrs.evolve(told)).total
+    assert (await event_stream(source(), model=priced).result()).usage.cost.total == expected
+    assert (await event_stream(source()).result()).usage.cost.total == 0
+
+
+async def test_s21_a_price_that_a_source_tells_stays() -> None:
+    async def source() -> AsyncIterator[Any]:
+        yield DoneEvent("stop", AssistantMessage(usage=Usage(input=5, total_tokens=5, cost=Cost(input=3, total=3))))
+
+    priced = attrs.evolve(model(), cost=ModelCost(input=2))
+    assert (await event_stream(source(), model=priced).result()).usage.cost == Cost(input=3, total=3)
+
+
+async def test_s24_a_sink_ends_with_a_message_that_says_how_it_ended() -> None:
+    for reason, ending in (("pending", "done"), ("length", "done"), ("error", "error"), ("aborted", "error")):
+        sink, events = open_event_channel(model())
+        with sink as entered:
+            assert entered is sink
+            sink.end(AssistantMessage(stop_reason=reason))
+            sink.end(AssistantMessage(stop_reason="error"))  # it has ended
+            sink.push(StartEvent(partial=AssistantMessage()))
+        got = await collected(events)
+        assert types(got)[-1] == ending
+        assert events.message.stop_reason == ("stop" if reason == "pending" else reason)
 
 
 async def test_s15_other_tasks_run_while_a_chunk_of_many_events_is_read(kind: str) -> None:

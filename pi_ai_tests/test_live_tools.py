@@ -19,7 +19,6 @@ from pi_ai import (
     Model,
     Registry,
     RunLimits,
-    ToolChoice,
     ToolResultEvent,
     UserMessage,
     complete_as,
@@ -30,6 +29,7 @@ from pi_ai import (
 )
 from pi_ai.history import loose_ends
 from pi_ai.providers.local import is_available, stop_local_servers
+from pi_ai.types import ToolChoice
 from pi_ai_tests.test_live import SMALL, at, at_most, collected, prefilled
 from pi_ai_tests.test_local_server import TOOL_TEMPLATE
 
@@ -118,14 +118,15 @@ class Meeting:
     """A meeting that is mentioned."""
 
     zone: str
-    people: list[str] = attrs.Factory(list)
+    people: list[str] = attrs.Factory(list[str])
 
 
 @pytest.mark.parametrize("choice", ["any", {"type": "tool", "name": "get_weather"}, {"type": "tool", "name": "roll"}])
 async def test_a_forced_choice_is_a_call_that_fits_its_schema_and_is_streamed(pi: Registry, choice: ToolChoice) -> None:
     context = Context([UserMessage("What is the weather in Paris?")], tools=[get_weather, roll])
-    events = await collected(pi.stream(SMALL, context, at_most(100, tool_choice=choice)))
-    message = events[-1].message  # type: ignore[union-attr]
+    answer = pi.stream(SMALL, context, at_most(100, tool_choice=choice))
+    events = await collected(answer)
+    message = answer.message
     assert message.stop_reason == "toolUse"
     [call] = message.tool_calls
     assert call.name in (["get_weather", "roll"] if choice == "any" else [choice["name"]])  # type: ignore[index]

@@ -181,7 +181,9 @@ async def test_a_refresh_that_fails_leaves_the_login_and_asks_nobody_else_a46_f8
 
     config = flow.config(refresh_token=fails) if sync else flow.config()
     before = dict(await store.read("x"))
-    with pytest.raises(OAuthError, match=r"^OAuth refresh failed for x: invalid_grant for \[redacted\](\n|$)") as caught:
+    with pytest.raises(
+        OAuthError, match=r"^OAuth refresh failed for x: invalid_grant for \[redacted\](\n|$)"
+    ) as caught:
         await Authenticator(store).resolve(Subject(oauth=config, configured="configured", ambient="ambient"))
     assert "log in again" in caught.value.info.message
     assert CANARY not in repr(caught.value.info)
