@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import anyio
@@ -28,7 +29,7 @@ from pi_ai import (
     validate_tool_call,
 )
 from pi_ai.history import loose_ends
-from pi_ai.providers.local import is_available, stop_local_servers
+from pi_ai.providers.local import _WEIGHTS, DEFAULT_MODEL, is_available, local_model, stop_local_servers  # pyright: ignore[reportPrivateUsage] - the packaged file
 from pi_ai.types import ToolChoice
 from pi_ai_tests.test_live import SMALL, at, at_most, collected, prefilled
 from pi_ai_tests.test_local_server import TOOL_TEMPLATE
@@ -178,3 +179,23 @@ async def test_tools_that_are_not_forced_change_no_word(pi: Registry) -> None:
     assert auto.usage.input + auto.usage.cache_read == plain.usage.input + plain.usage.cache_read
     assert auto.text
     assert not auto.tool_calls
+
+
+async def test_of_a_file_only_the_named_tool_is_offered_and_the_call_is_not_begun(pi: Registry, tmp_path: Path) -> None:
+    """Its template is its own: nobody knows how a call begins."""
+    packaged = _WEIGHTS[DEFAULT_MODEL].find()
+    assert packaged
+    (tmp_path / "own.gguf").symlink_to(packaged)
+    model = local_model(str(tmp_path / "own.gguf"), context_window=512)
+    bodies: list[Any] = []
+
+    def seen(body: Any, _: Model) -> None:
+        bodies.append(body)
+
+    context = attrs.evolve(MEETING_MAIL, tools=[get_weather, roll])
+    choice: ToolChoice = {"type": "tool", "name": "roll"}
+    message = await pi.complete(model, context, at_most(4, tool_choice=choice, on_payload=seen))
+    assert message.stop_reason in ("stop", "length", "toolUse")
+    [body] = bodies
+    assert (body["tool_choice"], [tool["function"]["name"] for tool in body["tools"]]) == ("required", ["roll"])
+    assert [message["role"] for message in body["messages"]] == ["user"]

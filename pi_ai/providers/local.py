@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import anyio
 import attrs
@@ -242,11 +242,8 @@ class LocalProvider(Provider):
         if not model.base_url:
             found = await anyio.to_thread.run_sync(endpoint, model, abandon_on_cancel=True)
             model, auth = attrs.evolve(model, base_url=found.base_url), Auth(api_key=found.api_key)
-            if model.api == "openai-completions" and getattr(options, "tool_choice", None) not in (
-                None,
-                "auto",
-                "none",
-            ):
+            unforced = getattr(options, "tool_choice", None) in (None, "auto", "none")
+            if model.api == "openai-completions" and not unforced:
                 options = attrs.evolve(options, on_payload=_forced(options.on_payload))
         return await super().resolve(model, options, auth)
 
@@ -270,10 +267,12 @@ def _forcing(body: JSONObject, model: Model) -> JSONObject:
     before the call, which a small model never ends: for a packaged one the call is begun, and nothing follows it.
     """
     tools: list[JSONObject] = body.get("tools") or []
-    if isinstance(body["tool_choice"], dict):
-        choice: JSONObject = body["tool_choice"]
-        name = choice.get("function", {}).get("name")
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict):
+        name = cast("JSONObject", choice).get("function", {}).get("name")
         tools = [tool for tool in tools if tool["function"]["name"] == name]
+    elif choice != "required":  # sampling parameters may say otherwise
+        return body
     if not tools:
         return body
     body = {**body, "tools": tools, "tool_choice": "required"}
