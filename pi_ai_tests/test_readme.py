@@ -71,7 +71,7 @@ async def provider(request, answer):
         await answer.whole(401, {"content-type": "application/json"}, b'{"error": {"message": "Invalid API key"}}')
         return
     await answer.head(200, SSE)
-    if body.get("tools") and body["messages"][-1]["role"] == "user":
+    if body.get("tools") and body["messages"][-1]["role"] != "tool":  # a forced call of the local model is begun
         await answer.send(delta(tool_calls=tool_call(body["tools"][0]["function"]["name"], '{"zone": "Asia/Tokyo"}')))
         await answer.send(chunk(finish="tool_calls") + b"data: [DONE]\n\n")
     else:
