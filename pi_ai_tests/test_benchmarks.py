@@ -96,7 +96,7 @@ def test_who_fails_is_left_out_and_named(server: str):
     case = Case(section="cpu", name="nothing", measure="stream", parameters=parameters, rounds=2, wire=WIRES[0])
     assert {one.contestant for one in runner.run(case)} == {"httpx raw"}  # which knows nothing of events
     assert list(runner.failures) == ["cpu, nothing, pi_ai"]
-    assert "Truncated" in runner.failures["cpu, nothing, pi_ai"]
+    assert "The answer ended without any content" in runner.failures["cpu, nothing, pi_ai"]
 
 
 @pytest.mark.parametrize("size", [FULL, QUICK])

@@ -95,7 +95,8 @@ async def call_a_tool(tool: Tool, **options: Any) -> AssistantMessage:
     model, key = calling(MODEL)
     begun = AssistantMessage([TextContent("<tool_call>\n")], stop_reason="stop")
     question = Context([UserMessage("What is the weather in Paris?"), begun], tools=[tool])
-    given = {"tool_choice": "required", "sampling_params": {"stop": ["</tool_call>"]}, "max_tokens": 100, **options}
+    sampling = {"stop": ["</tool_call>"], "parallel_tool_calls": False}  # or it may make two calls
+    given = {"tool_choice": "required", "sampling_params": sampling, "max_tokens": 100, **options}
     async with Registry() as pi:
         stream = pi.stream(model, question, OpenAIResponsesOptions(api_key=key, **given))
         check_grammar([event async for event in stream], ended=True)

@@ -35,7 +35,8 @@ assert_type(get_model("my-llm", "large"), Model)
 assert_type(get_model("anthropic", name), Model)
 assert_type(get_model(name, name), Model)
 get_model("anthropic", 5)  # pyright: ignore[reportArgumentType, reportCallIssue]
-get_model("anthropic")  # pyright: ignore[reportCallIssue]
+assert_type(get_model("anthropic/claude-sonnet-4-5"), Model)
+get_model()  # pyright: ignore[reportCallIssue]
 
 
 async def generator(
