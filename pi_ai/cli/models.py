@@ -186,9 +186,7 @@ def chosen_model(args: argparse.Namespace) -> Model:
 
 def default_model() -> Model:
     """The model where none was named. Its choice depends on the environment's keys and on nothing else."""
-    spoken = [
-        model for name in DEFAULT_MODELS if (model := get_model(*provider_and_id(name))).api in get_args(KnownApi)
-    ]
+    spoken = [model for name in DEFAULT_MODELS if (model := get_model(name)).api in get_args(KnownApi)]
     for model in spoken:
         if find_env_keys(model.provider):
             return model
