@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 import subprocess
 import sys
 import textwrap
 import time
+import traceback
 import warnings
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -38,6 +41,7 @@ from pi_ai import (
     event_stream,
     open_event_channel,
     stream,
+    streams,
 )
 from pi_ai.errors import failure
 from pi_ai.testing.server import Answer, Received, Server
@@ -194,6 +198,8 @@ async def test_s5_a_source_that_yields_no_events_is_told_what_it_did() -> None:
     named = await event_stream(source(), model=model()).result()
     info = named.error_info
     assert (info.provider, info.api, info.model) == (model().provider, model().api, model().id)
+    assert info.cause is not None
+    assert "streams.py" in "".join(traceback.format_tb(info.cause.__traceback__))
 
     async def told() -> AsyncIterator[Any]:
         raise failure("server", "broken", provider="p", api="a", model="m")
@@ -344,6 +350,24 @@ async def test_s8_an_outer_cancellation_wins_over_an_abort(kind: str) -> None:
         assert events.message.stop_reason == "aborted"
 
 
+async def test_s8_a_task_that_is_cancelled_gets_no_event_of_a_stream_that_was_aborted_before() -> None:
+    async def source() -> AsyncIterator[Any]:
+        out = MessageBuilder(model())
+        yield out.text("a")
+        await anyio.sleep_forever()
+
+    events = event_stream(source())
+    await read(events, 3)
+    returned = False
+    with anyio.CancelScope() as scope:
+        events.abort()
+        scope.cancel()
+        await anext(events)
+        returned = True
+    assert not returned
+    assert (events.message.stop_reason, events.message.text) == ("aborted", "a")
+
+
 async def test_s9_aclose_twice_and_unstarted(kind: str) -> None:
     async with rig(kind) as made:
         events = made.stream("a", DONE)
@@ -434,6 +458,52 @@ async def test_s9_aclose_leaves_the_error_event_to_a_task_that_begins_to_wait_wh
     assert types(got) == ["error"]
 
 
+class Source:
+    """Gives its batches, ends, and is closed; with an error if it is given one."""
+
+    def __init__(self, *batches: Any, error: BaseException | None = None) -> None:
+        self._batches = list(batches)
+        self._error = error
+        self.closed = 0
+
+    def __aiter__(self) -> Source:
+        return self
+
+    async def __anext__(self) -> Any:
+        if not self._batches:
+            raise StopAsyncIteration
+        return self._batches.pop(0)
+
+    async def aclose(self) -> None:
+        self.closed += 1
+        if self._error is not None:
+            raise self._error
+
+
+async def test_s9_a_source_is_closed_once() -> None:
+    source = Source(MessageBuilder(model()).finish("stop"))
+    events = event_stream(source)
+    await events.result()
+    await events.aclose()
+    del events
+    gc.collect()
+    await anyio.wait_all_tasks_blocked()
+    assert source.closed == 1
+
+
+async def test_s9_an_answer_that_has_come_is_kept_whatever_happens_while_its_source_is_closed() -> None:
+    class Stop(BaseException):
+        pass
+
+    out = MessageBuilder(model())
+    events = event_stream(Source(out.text("a"), out.finish("length"), error=Stop()))
+    with pytest.raises(Stop):
+        await events.result()
+    assert (events.done, events.message.stop_reason, events.message.text) == (True, "length", "a")
+    swallowed = event_stream(Source(MessageBuilder(model()).finish("stop"), error=ValueError("late")))
+    assert (await swallowed.result()).stop_reason == "stop"
+
+
 async def test_s10_async_with_closes_and_lets_exceptions_out_as_themselves(kind: str) -> None:
     async with rig(kind) as made:
         with pytest.raises(KeyError, match="mine"):
@@ -503,6 +573,21 @@ async def test_s12_a_second_iterator_is_refused_and_the_first_goes_on(kind: str)
             events.abort()
 
 
+async def test_s12_a_second_iterator_is_refused_while_the_first_lets_others_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, others_ran = MessageBuilder(model()), anyio.Event()
+    events = event_stream(Source([event for _ in range(40) for event in out.text("a")]))
+    monkeypatch.setattr(streams, "checkpoint", others_ran.wait)
+    await read(events, 16)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read, events, 1)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(StreamBusyError):
+            await anext(events)
+        others_ran.set()
+
+
 async def test_s13_started_read_and_closed_in_different_tasks(kind: str) -> None:
     async with rig(kind) as made:
         events = made.stream("a", "b", HANG)
@@ -547,6 +632,52 @@ async def test_s14_a_stream_that_is_still_referenced_stays_open_until_it_is_clos
         await made.has_released()
 
 
+async def test_s14_what_a_dropped_stream_said_is_marked_as_aborted() -> None:
+    events = event_stream(Source(MessageBuilder(model()).text("a"), ()))
+    await read(events, 2)
+    message = events.message
+    assert message.stop_reason == "pending"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        del events
+        gc.collect()
+    assert (message.stop_reason, message.error_message) == ("aborted", "Request was aborted")
+
+
+async def test_s14_development_mode_warns_where_a_stream_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_development = SimpleNamespace(flags=SimpleNamespace(dev_mode=True), modules=sys.modules)
+    monkeypatch.setattr(streams, "sys", in_development)
+    line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
+    events = event_stream(Source(MessageBuilder(model()).text("a"), ()))
+    await read(events, 2)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        del events
+        gc.collect()
+    [warning] = [warning for warning in told if warning.category is ResourceWarning]
+    assert f"made at {__file__}:{line} was dropped before its end" in str(warning.message)
+    assert warning.filename == __file__
+
+
+def test_s14_a_stream_that_could_not_be_made_leaves_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    complaints: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    with pytest.raises(TypeError):
+        event_stream(["no", "async", "iterator"])  # type: ignore[arg-type]
+    gc.collect()
+    assert complaints == []
+
+
+async def test_s14_nothing_is_held_of_streams_that_were_dropped(kind: str) -> None:
+    async with rig(kind) as made:
+        await deltas(made.stream("a", HANG), 1)
+        gc.collect()
+        await made.has_released()
+        with anyio.fail_after(1):
+            while streams._tasks:
+                await anyio.sleep(0.001)
+
+
 def test_s14_development_mode_names_the_line_that_made_the_stream() -> None:
     program = """
         import anyio, gc
@@ -581,12 +712,17 @@ async def test_s15_cancellation_is_seen_at_least_every_16_buffered_events(kind: 
         assert seen <= 16
 
 
-async def test_s15_a_cancelled_checkpoint_passes_and_ends_the_stream() -> None:
+@pytest.mark.parametrize("ended", [False, True], ids=["going on", "ended"])
+async def test_s15_a_cancelled_checkpoint_passes_and_ends_the_stream(ended: bool) -> None:
     async def source() -> AsyncIterator[Any]:
         out = MessageBuilder(model())
         yield [event for _ in range(50) for event in out.text("a")]
+        if ended:
+            yield out.finish("stop")
 
     events = event_stream(source())
+    if ended:
+        await events.result()
     returned = False
     with anyio.CancelScope() as scope:
         await read(events, 16)
@@ -594,7 +730,8 @@ async def test_s15_a_cancelled_checkpoint_passes_and_ends_the_stream() -> None:
         await anext(events)
         returned = True
     assert not returned
-    assert events.message.stop_reason == "aborted"
+    assert events.message.stop_reason == ("stop" if ended else "aborted")
+    assert await collected(events) == []
 
 
 async def test_s21_a_message_tells_how_long_it_took() -> None:
