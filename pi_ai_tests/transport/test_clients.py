@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -76,9 +79,68 @@ async def test_a_refused_connection_tells_the_systems_own_words(library: Any) ->
         assert (message.error_message or "").startswith("Connection error: ")
 
 
+def chained(*errors: Exception, by: str) -> Exception:
+    for error, inner in pairwise(errors):
+        setattr(error, by, inner)
+    return errors[0]
+
+
+def with_number(error: OSError, number: int) -> OSError:
+    error.errno = number
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (chained(httpx.ReadError("outer"), ValueError("inner"), by="__cause__"), "inner"),
+        (chained(httpx.ReadError("outer"), ValueError("inner"), by="__context__"), "inner"),
+        (chained(httpx.ReadError("outer"), KeyError(), by="__cause__"), "KeyError"),
+        (chained(httpx.ReadError("0"), *(ValueError(f"{n}") for n in range(1, 9)), by="__cause__"), "5"),
+        (chained(httpx.ReadError(""), OSError(111, "refused"), by="__cause__"), "[Errno 111] refused"),
+        (chained(httpx.ReadError(""), with_number(OSError("refused"), 111), by="__cause__"), "refused (errno 111)"),
+    ],
+    ids=["cause", "context", "without words", "a long chain", "a number in the words", "a number besides"],
+)
+async def test_a_failure_tells_the_words_of_its_innermost_cause(error: Exception, words: str) -> None:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(reply(httpx, error))) as client:
+        message = await complete(model(), CONTEXT, http_client=client, max_retries=0)
+    assert message.error_message == f"Connection error: {words}"
+    assert message.error_info is not None
+    assert message.error_info.message.endswith(f"({words})")
+
+
+@pytest.mark.parametrize("client", [None, httpx, httpx2], ids=["ours", "httpx", "httpx2"])
+async def test_X2_a_failed_request_keeps_no_frame_that_it_came_through_and_changes_nobody_elses(client: Any) -> None:
+    async with AsyncExitStack() as stack:
+        theirs = None if client is None else await stack.enter_async_context(client.AsyncClient())
+        try:
+            raise KeyError("handled already")
+        except KeyError as error:
+            handled = error
+            message = await complete(model(), CONTEXT, http_client=theirs, max_retries=0)
+    assert handled.__traceback__ is not None
+    assert message.error_info is not None
+    assert message.error_info.kind == "connect"
+    link, links = message.error_info.cause, 0
+    while link is not None and not isinstance(link, KeyError):
+        assert link.__traceback__ is None
+        link, links = link.__cause__ or link.__context__, links + 1
+    assert links >= 2
+
+
 @libraries
 async def test_a_mock_transport_works(library: Any) -> None:
     whole = library.Response(200, headers=SSE, content=chunk("a") + END)
+    async with library.AsyncClient(transport=library.MockTransport(reply(library, whole))) as client:
+        message = await complete(model(), CONTEXT, http_client=client)
+    assert (message.stop_reason, message.text) == ("stop", "a")
+
+
+@libraries
+async def test_a_compressed_answer_that_a_client_has_read_already_is_not_decompressed_again(library: Any) -> None:
+    packed = gzip.compress(chunk("a") + END)
+    whole = library.Response(200, headers={**SSE, "content-encoding": "gzip"}, content=packed)
     async with library.AsyncClient(transport=library.MockTransport(reply(library, whole))) as client:
         message = await complete(model(), CONTEXT, http_client=client)
     assert (message.stop_reason, message.text) == ("stop", "a")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -206,6 +207,47 @@ async def test_idle_connections_to_another_server_count_and_give_way() -> None:
         assert other.open == 1
 
 
+async def test_idle_connections_to_other_servers_stay_within_the_limit() -> None:
+    async with Server(well) as one, Server(well) as other, Registry(max_connections=2) as pi:
+        for server in (one, other, one, other):
+            await pi.complete(model(server.url), CONTEXT)
+        assert (one.connections, other.connections) == (1, 1)
+
+
+async def test_the_connection_that_was_idle_for_longest_gives_way() -> None:
+    async with Server(well) as one, Server(well) as two, Server(well) as three, Registry(max_connections=2) as pi:
+        for server in (one, two, three):
+            await pi.complete(model(server.url), CONTEXT)
+        await until(lambda: one.open == 0)
+        assert (two.open, three.open) == (1, 1)
+
+
+async def test_the_age_of_each_idle_connection_counts() -> None:
+    async with Server(well) as one, Server(well) as other, Registry() as pi:
+        for server in (one, other):
+            await pi.complete(model(server.url), CONTEXT)
+        idle = pi._connections._pool()._idle
+        connection, since = idle[0]
+        idle[0] = connection, since - 61
+        await pi.complete(model(other.url), CONTEXT)
+        await until(lambda: one.open == 0)
+        assert (other.open, other.connections) == (1, 1)
+
+
+@pytest.mark.parametrize("state", ["quiet", "readable", "at its end", "closed", "none"])
+def test_F25_a_socket_is_readable_if_a_read_of_it_would_not_wait(state: str) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        if state == "readable":
+            theirs.send(b"x")
+        elif state == "at its end":
+            theirs.close()
+        elif state == "closed":
+            ours.close()
+        readable = transport._is_readable(None if state == "none" else ours)
+    assert readable == (state not in ("quiet", "none"))
+
+
 async def test_F60_a_cancel_storm_leaves_a_small_pool_whole() -> None:
     async with Server(well) as server, Registry(max_connections=4) as pi:
         before = {task.id for task in anyio.get_running_tasks()}
@@ -349,6 +391,11 @@ async def test_a_credential_goes_to_another_machine_over_https_unless_it_is_allo
     assert "allow_insecure=True" in refused.value.info.message
     attrs.evolve(request, allow_insecure=True).check_secrecy()
     attrs.evolve(request, url="https://host.example/v1").check_secrecy()
+
+
+def test_what_is_no_credential_goes_anywhere_X6() -> None:
+    headers = {"X-Trace": "1", "Authorization": "", "Content-Type": "application/json"}
+    HttpRequest(url="http://host.example/v1", headers=headers, body=b"{}").check_secrecy()
 
 
 async def test_the_head_of_a_request_goes_out_with_its_body() -> None:
