@@ -286,7 +286,8 @@ def _pytest(target: str, plugins: Sequence[object] = ()) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
     files = [os.fspath(TESTS / name) for name in TARGETS[target]]
     limits = [f"--timeout={TEST_TIMEOUT_S}", "-k", SELECTED, "-m", "not live"]
-    return int(pytest.main(["-x", "-q", "--no-header", "--tb=line", *limits, *files], plugins=plugins))
+    style = "line" if plugins else "auto"  # nobody sees what the forks print, and making it takes long
+    return int(pytest.main(["-x", "-q", "--no-header", f"--tb={style}", *limits, *files], plugins=plugins))
 
 
 def _limit_memory() -> None:
@@ -308,7 +309,9 @@ class Run:
         self._running: dict[int, tuple[int | None, float, int]] = {}
         self._timeout = 600.0
         self._items: list[pytest.Item] = []
+        """What may kill the next mutant soonest comes first."""
         self._words = ""
+        """What a fork tells: the test that failed, or how long each took over the module as it is."""
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         gc.collect()
@@ -377,19 +380,15 @@ class Run:
                     continue
                 del self._running[pid]
                 self.outcomes[number] = outcome
-                if outcome != "timeout":
-                    self._sort(number, os.read(reading, 1 << 16).decode())
+                if number is None and outcome == "survived":
+                    durations = dict(zip(self._items, map(float, os.read(reading, 1 << 16).split()), strict=True))
+                    self._items.sort(key=durations.__getitem__)
+                elif outcome == "killed":
+                    killer = os.read(reading, 1 << 16).decode()
+                    self._items.sort(key=lambda item: item.nodeid != killer)
                 os.close(reading)
                 if number is not None and outcome == "survived":
                     print(f"  survived {number} at {self._target}:{self.changes[number]}", flush=True)
-
-    def _sort(self, number: int | None, words: str) -> None:
-        """Put first what may kill the next mutant soonest, after what a fork said: the durations, then the killer."""
-        if number is None:
-            durations = dict(zip(self._items, map(float, words.split()), strict=False))
-            self._items.sort(key=lambda item: durations.get(item, 0.0))
-        else:
-            self._items.sort(key=lambda item: item.nodeid != words)
 
     def _anew(self, number: int | None) -> Outcome:
         command = [sys.executable, "-m", "pi_ai_tests.mutation", self._target, f"--only={number}"]
